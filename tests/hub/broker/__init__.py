@@ -1,0 +1,1 @@
+"""Tests of the broker side of the hub, against a real Mosquitto."""
