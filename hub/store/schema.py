@@ -1,0 +1,125 @@
+"""Tables, migration by migration. Times are milliseconds since the Unix epoch unless a name says otherwise.
+
+Devices have an integer key inside, because text keys in telemetry tables cost three times the space.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlite_utils import Database, Migrations
+
+MIGRATIONS: Final = Migrations("flaghoist")
+
+_FIRST: Final = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+
+CREATE TABLE roots (
+    version INTEGER PRIMARY KEY, envelope BLOB NOT NULL, sha256 TEXT NOT NULL,
+    expires_at INTEGER NOT NULL, created_at INTEGER NOT NULL
+);
+
+CREATE TABLE operators (
+    token_sha256 TEXT PRIMARY KEY, name TEXT NOT NULL, role TEXT NOT NULL, created_at INTEGER NOT NULL
+);
+
+CREATE TABLE tokens (
+    id TEXT PRIMARY KEY, secret_hash BLOB NOT NULL, role TEXT NOT NULL, segment TEXT NOT NULL,
+    uses_left INTEGER NOT NULL, expires_at INTEGER NOT NULL, created_at INTEGER NOT NULL, created_by TEXT NOT NULL
+);
+
+CREATE TABLE devices (
+    key INTEGER PRIMARY KEY, device_id TEXT NOT NULL UNIQUE, public_key BLOB NOT NULL,
+    role TEXT NOT NULL, segment TEXT NOT NULL, branch TEXT NOT NULL DEFAULT 'main', site TEXT NOT NULL DEFAULT '',
+    hardware TEXT NOT NULL DEFAULT '', serial TEXT NOT NULL DEFAULT '', owner TEXT NOT NULL DEFAULT '',
+    geolocation TEXT NOT NULL DEFAULT '', tags TEXT NOT NULL DEFAULT '{}',
+    update_interval INTEGER NOT NULL, event_stream_url TEXT NOT NULL DEFAULT '', version_lock TEXT,
+    maintenance INTEGER NOT NULL DEFAULT 0, safe_mode TEXT NOT NULL DEFAULT 'auto',
+    commands TEXT NOT NULL DEFAULT '[]', token_id TEXT NOT NULL DEFAULT '', certificate_pem TEXT NOT NULL DEFAULT '',
+    certificate_not_after INTEGER NOT NULL DEFAULT 0, rekey_allowed INTEGER NOT NULL DEFAULT 0,
+    revision INTEGER NOT NULL DEFAULT 1, created_at INTEGER NOT NULL, updated_at INTEGER NOT NULL, revoked_at INTEGER
+);
+CREATE INDEX devices_by_segment ON devices (role, segment, device_id);
+
+CREATE TABLE device_latest (
+    device_key INTEGER PRIMARY KEY, boot INTEGER NOT NULL, boot_id TEXT NOT NULL, seq INTEGER NOT NULL,
+    at INTEGER NOT NULL, received_at INTEGER NOT NULL, health TEXT NOT NULL, running TEXT,
+    running_sequence INTEGER NOT NULL, agent_version TEXT NOT NULL, body BLOB NOT NULL
+);
+
+CREATE TABLE presence (
+    device_key INTEGER PRIMARY KEY, boot INTEGER NOT NULL, session INTEGER NOT NULL, state TEXT NOT NULL,
+    at INTEGER NOT NULL, next_wake INTEGER NOT NULL, received_at INTEGER NOT NULL
+);
+
+CREATE TABLE reports (
+    device_key INTEGER NOT NULL, spool TEXT NOT NULL, n INTEGER NOT NULL, kind TEXT NOT NULL, release_id TEXT,
+    at INTEGER NOT NULL, received_at INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (device_key, spool, n)
+);
+CREATE INDEX reports_by_time ON reports (device_key, received_at);
+
+CREATE TABLE spools (
+    device_key INTEGER NOT NULL, spool TEXT NOT NULL, contiguous INTEGER NOT NULL, PRIMARY KEY (device_key, spool)
+);
+
+CREATE TABLE attempts (
+    release_id TEXT NOT NULL, device_key INTEGER NOT NULL, attempt INTEGER NOT NULL, segment TEXT NOT NULL,
+    state TEXT NOT NULL, cause TEXT NOT NULL, reason TEXT NOT NULL, check_name TEXT NOT NULL, from_id TEXT,
+    began_at INTEGER NOT NULL, updated_at INTEGER NOT NULL, PRIMARY KEY (release_id, device_key)
+);
+CREATE INDEX attempts_by_segment ON attempts (release_id, segment, state, cause);
+
+CREATE TABLE quarantine (
+    id INTEGER PRIMARY KEY, topic TEXT NOT NULL, reason TEXT NOT NULL, detail TEXT NOT NULL,
+    first_bytes BLOB NOT NULL, size INTEGER NOT NULL, received_at INTEGER NOT NULL
+);
+CREATE TABLE quarantine_counts (reason TEXT PRIMARY KEY, count INTEGER NOT NULL);
+
+CREATE TABLE releases (
+    id TEXT PRIMARY KEY, role TEXT NOT NULL, sequence INTEGER NOT NULL, commit_id TEXT NOT NULL,
+    version TEXT NOT NULL, floor INTEGER NOT NULL, envelope BLOB NOT NULL, policy TEXT NOT NULL,
+    state TEXT NOT NULL, segment TEXT, basis_points INTEGER NOT NULL DEFAULT 0, reason TEXT NOT NULL DEFAULT '',
+    created_at INTEGER NOT NULL, updated_at INTEGER NOT NULL, UNIQUE (role, sequence)
+);
+CREATE INDEX releases_by_state ON releases (state);
+
+CREATE TABLE stages (
+    release_id TEXT NOT NULL, segment TEXT NOT NULL, started_at INTEGER NOT NULL, full_at INTEGER,
+    finished_at INTEGER, reason TEXT NOT NULL DEFAULT '', PRIMARY KEY (release_id, segment)
+);
+
+CREATE TABLE segments (
+    role TEXT NOT NULL, segment TEXT NOT NULL, stable_id TEXT, candidate_id TEXT,
+    basis_points INTEGER NOT NULL DEFAULT 0, paused INTEGER NOT NULL DEFAULT 0,
+    rollback_from INTEGER NOT NULL DEFAULT 0, event TEXT NOT NULL DEFAULT 'refresh', PRIMARY KEY (role, segment)
+);
+
+CREATE TABLE retained (
+    topic TEXT PRIMARY KEY, revision INTEGER NOT NULL, issued_at INTEGER NOT NULL, expires_at INTEGER NOT NULL,
+    payload BLOB NOT NULL
+);
+CREATE INDEX retained_by_revision ON retained (revision);
+CREATE INDEX retained_by_expiry ON retained (expires_at);
+
+CREATE TABLE artifacts (
+    release_id TEXT PRIMARY KEY, role TEXT NOT NULL, sha256 TEXT NOT NULL, size INTEGER NOT NULL,
+    checksums BLOB NOT NULL, created_at INTEGER NOT NULL
+);
+
+CREATE TABLE events (
+    id INTEGER PRIMARY KEY, n INTEGER UNIQUE, at INTEGER NOT NULL, kind TEXT NOT NULL, actor TEXT NOT NULL,
+    device_id TEXT, release_id TEXT, role TEXT, reason TEXT NOT NULL DEFAULT '', body TEXT NOT NULL,
+    request_id TEXT NOT NULL DEFAULT '', hash TEXT
+);
+CREATE INDEX events_by_device ON events (device_id, n);
+CREATE INDEX events_by_release ON events (release_id, n);
+CREATE INDEX events_unsealed ON events (id) WHERE n IS NULL;
+"""
+
+
+@MIGRATIONS()
+def m001_first(db: Database) -> None:
+    """Everything the first release needs."""
+    for statement in _FIRST.split(";\n"):
+        if statement.strip():
+            db.execute(statement)
