@@ -1,0 +1,1 @@
+"""Keys and certificates of the installation: signing keys in files, and the hub's own CA."""

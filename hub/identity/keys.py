@@ -1,0 +1,170 @@
+"""Signing keys in files: a private `NAME.key` that only its owner reads, and a public `NAME.pub` to hand out.
+
+Both are one JSON object, so that people can look inside:
+
+    NAME.key   {"format": 1, "name", "keyid", "public_key": "<hex>", "secret_key": "<hex seed>"}
+    NAME.pub   {"format": 1, "name", "keyid", "public_key": "<hex>"}
+
+`keyid` and `public_key` follow from the seed and are checked against it, since a file put together from
+two others would sign under a name that is not its own.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+import msgspec
+from msgspec import Meta
+from nacl.signing import SigningKey
+
+from hub.errors import SetupError
+from topics.envelope import key_id
+from topics.fields import KeyId, Name
+
+FILE_LIMIT: Final = 4096
+"""Bytes; a key file has about 300."""
+
+_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+_Hex32 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+
+
+class PublicKey(msgspec.Struct, frozen=True):
+    """A public key as its file holds it; `public_key` is 32 bytes in hex."""
+
+    name: Name
+    keyid: KeyId
+    public_key: _Hex32
+    format: Literal[1] = 1
+
+    @property
+    def raw(self) -> bytes:
+        """The 32 bytes of the key."""
+        return bytes.fromhex(self.public_key)
+
+
+class _PrivateKey(msgspec.Struct, frozen=True):
+    name: Name
+    keyid: KeyId
+    public_key: _Hex32
+    secret_key: _Hex32
+    format: Literal[1] = 1
+
+
+def generate(random: Callable[[int], bytes] = secrets.token_bytes) -> SigningKey:
+    """Return a new Ed25519 key; `random` returns that many unpredictable bytes."""
+    return SigningKey(random(32))
+
+
+def public(name: str, key: SigningKey) -> PublicKey:
+    """Return the public half of `key` under `name`."""
+    raw = bytes(key.verify_key)
+    return PublicKey(name, key_id(raw), raw.hex())
+
+
+def save(directory: Path, name: str, key: SigningKey) -> tuple[Path, Path]:
+    """Write `NAME.key` (0600) and `NAME.pub` (0644) into `directory`, made when missing; return their paths.
+
+    Each file appears whole or not at all. A key that is already there is never overwritten: whatever it has
+    signed would be orphaned. Raises `SetupError`.
+    """
+    if not _NAME.match(name):
+        raise SetupError(f"{name!r} cannot name a key; use 1 to 64 letters, digits, '.', '_' and '-'")
+    half = public(name, key)
+    whole = _PrivateKey(name, half.keyid, half.public_key, bytes(key).hex())
+    private_path, public_path = directory / f"{name}.key", directory / f"{name}.pub"
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for path in (private_path, public_path):
+            if path.exists():
+                raise SetupError(f"{path} already exists; choose another name or move it away first")
+        # The private half goes first: a public file without it would invite people to trust a lost key.
+        _write_new(private_path, _text(whole), 0o600)
+        _write_new(public_path, _text(half), 0o644)
+    except OSError as error:
+        raise SetupError(
+            f"cannot write the key into {directory} ({error.strerror}); choose a folder you may write to"
+        ) from None
+    return private_path, public_path
+
+
+def load_private(path: Path) -> SigningKey:
+    """Return the key in a private key file that nobody but its owner can read; raises `SetupError`."""
+    data = _read(path, private=True)
+    try:
+        whole = msgspec.json.decode(data, type=_PrivateKey)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        raise SetupError(
+            f"{path} is not a private key file; give the NAME.key that `flaghoist keys generate` wrote"
+        ) from None
+    key = SigningKey(bytes.fromhex(whole.secret_key))
+    half = public(whole.name, key)
+    if (half.keyid, half.public_key) != (whole.keyid, whole.public_key):
+        raise SetupError(f"{path} holds a secret that is not of its public key; restore it from a copy")
+    return key
+
+
+def load_public(path: Path) -> PublicKey:
+    """Return the public half from `NAME.pub`; raises `SetupError`."""
+    data = _read(path, private=False)
+    try:
+        half = msgspec.json.decode(data, type=PublicKey)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        raise SetupError(
+            f"{path} is not a public key file; give the NAME.pub that `flaghoist keys generate` wrote"
+        ) from None
+    if key_id(half.raw) != half.keyid:
+        raise SetupError(f"{path} has a keyid that is not of its key; ask for the file again")
+    return half
+
+
+def _read(path: Path, *, private: bool) -> bytes:
+    try:
+        # O_NONBLOCK: a FIFO by that name must be refused, not waited for.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise SetupError(f"{path} is not a regular file; give the path of a key file")
+            # Checked on the open file, so that it cannot be swapped between check and use.
+            if private and stat.S_IMODE(status.st_mode) & 0o077:
+                raise SetupError(
+                    f"{path} can be read by others (mode {stat.S_IMODE(status.st_mode):04o}); "
+                    f"run chmod 600 {path}, and replace the key if anybody may have seen it"
+                )
+            return os.read(descriptor, FILE_LIMIT)
+        finally:
+            os.close(descriptor)
+    except FileNotFoundError:
+        raise SetupError(f"{path} does not exist; `flaghoist keys generate` makes a key") from None
+    except OSError as error:
+        raise SetupError(f"cannot read {path} ({error.strerror}); check its owner and mode") from None
+
+
+def _text(content: msgspec.Struct) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(content, order="sorted"), indent=2) + b"\n"
+
+
+def _write_new(path: Path, content: bytes, mode: int) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with open(descriptor, "wb") as file:  # noqa: PTH123
+            file.write(content)
+            os.fchmod(descriptor, mode)
+            file.flush()
+            os.fsync(descriptor)
+        # link, unlike rename, refuses when somebody else has made the file meanwhile.
+        os.link(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
