@@ -22,7 +22,7 @@ from msgspec import Meta
 from topics import codec
 from topics.documents import Requires
 from topics.errors import DecodeError
-from topics.fields import Count, Name, Role, Sha256, Text
+from topics.fields import Count, Integer, Name, Role, Sha256, Text
 
 BUNDLE_JSON: Final = "bundle.json"
 COMPOSE: Final = "compose.yaml"
@@ -53,7 +53,7 @@ class BundleInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     probe_interval_seconds: Annotated[float, Meta(ge=0.1, le=3600)] = 5.0
     allow_unpinned_images: bool = False
     floor: Count = 0
-    feature_flags: dict[Name, bool | int | Name] = {}
+    feature_flags: dict[Name, bool | Integer | Name] = {}
     migration: Text = ""
     requires: Requires = Requires()
 
@@ -109,9 +109,10 @@ def path(text: str) -> str:
     good = (
         0 < len(text) <= 512
         and len(levels) <= 32
+        # Before `encode`, which lone surrogates (a tar member's name that is not UTF-8) would break.
+        and text.isprintable()
         and all(level not in ("", ".", "..") and len(level.encode()) <= 255 for level in levels)
         and "\\" not in text
-        and text.isprintable()
         and unicodedata.is_normalized("NFC", text)
     )
     if not good:

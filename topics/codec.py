@@ -22,7 +22,8 @@ from topics.errors import DecodeError
 JSON: Final = "application/json"
 MSGPACK: Final = "application/msgpack"
 MAX_DEPTH: Final = 16
-"""Levels of nesting a body may have; the deepest message of ours has four."""
+"""Levels of nesting a signed payload may have; the deepest message of ours has four. In other bodies only
+fields that nobody reads can be deeper; past the decoder's own limit (about a thousand) they refuse too."""
 
 REASONS: Final = ("empty", "too_large", "not_a_map", "too_deep", "malformed", "invalid", "duplicate_key")
 """Why a body is refused; counted by these words in quarantine and metrics."""
@@ -65,7 +66,7 @@ def decode(body: bytes, kind: type[T], *, limit: int, content_type: str | None =
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise DecodeError("malformed", str(error)) from None
     except RecursionError:
-        raise DecodeError("too_deep", f"more than {MAX_DEPTH} levels of nesting") from None
+        raise DecodeError("too_deep", "nested beyond what the decoder follows") from None
 
 
 def check_frame(body: bytes, *, limit: int, content_type: str | None = None) -> None:
@@ -88,7 +89,8 @@ def decode_signed(payload: bytes, kind: type[T], *, limit: int) -> T:
     tree = strict_map(payload)
     _check_depth(tree, MAX_DEPTH)
     try:
-        return msgspec.convert(tree, kind)
+        # Bytes are bytes: base64 text in their place would be another document to another reader.
+        return msgspec.convert(tree, kind, builtin_types=(bytes,))
     except (msgspec.ValidationError, UnicodeDecodeError, OverflowError) as error:
         raise DecodeError("invalid", str(error)) from None
 
@@ -101,7 +103,9 @@ def strict_map(payload: bytes) -> dict[str, Any]:
         )
     except DecodeError:
         raise
-    except (ValueError, RecursionError, msgpack.UnpackException, TypeError, OverflowError) as error:
+    except (msgpack.StackError, RecursionError):
+        raise DecodeError("too_deep", f"more than {MAX_DEPTH} levels of nesting") from None
+    except (ValueError, msgpack.UnpackException, TypeError, OverflowError) as error:
         raise DecodeError("malformed", f"{type(error).__name__}: {error}") from None
     if not isinstance(tree, dict):
         raise DecodeError("not_a_map", "a signed payload must be a map")

@@ -32,7 +32,7 @@ class Claims(msgspec.Struct, frozen=True):
     aud: Name
     iat: Seconds
     exp: Seconds
-    jti: Annotated[str, Meta(max_length=64)]
+    jti: Annotated[str, Meta(pattern=r"^[!-~]{1,64}\Z")]
 
 
 def audience(fleet: str) -> str:
@@ -76,7 +76,8 @@ def _claims(token: str) -> tuple[Claims, bytes, bytes]:
             raise DecodeError("invalid", "the token's algorithm is not EdDSA")
         claims = msgspec.json.decode(_decode(body), type=Claims)
         return claims, header + b"." + body, _decode(signature)
-    except (ValueError, binascii.Error, msgspec.MsgspecError):
+    # RecursionError: 2 KB hold enough brackets to exhaust the parser's stack, and anybody may send them.
+    except (ValueError, RecursionError, binascii.Error, msgspec.MsgspecError):
         raise DecodeError("invalid", "this is not a device token") from None
 
 

@@ -18,6 +18,7 @@ from topics.fields import (
     DeviceId,
     Duration,
     Fleet,
+    Integer,
     KeyId,
     Millis,
     Name,
@@ -85,7 +86,7 @@ class Release(Document, frozen=True, kw_only=True):
     hook: Role
     created_at: Millis
     floor: Count = 0
-    feature_flags: dict[Name, bool | int | Name] = {}
+    feature_flags: dict[Name, bool | Integer | Name] = {}
     migration: Text = ""
     requires: Requires = Requires()
     changelog: Text = ""

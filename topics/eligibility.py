@@ -286,7 +286,10 @@ def in_window(window: Window | None, device_zone: str, now: int, zones: Zones) -
     zone = zones(device_zone if window.zone == "device" else window.zone)
     if zone is None:
         return False
-    local = datetime.fromtimestamp(now / 1000, zone)
+    try:
+        local = datetime.fromtimestamp(now / 1000, zone)
+    except (OverflowError, ValueError):
+        return False  # a time beyond the calendar, in some zones already on the last day of 9999
     minute = local.hour * 60 + local.minute
     start, end = _minute(window.start), _minute(window.end)
     today, yesterday = local.weekday(), (local - timedelta(days=1)).weekday()

@@ -12,6 +12,7 @@ from topics.names import DEVICE_ID_PATTERN, FLEET_PATTERN, RELEASE_ID_PATTERN, R
 _I64_MAX: Final = 2**63 - 1
 _NO_NUL: Final = r"^[^\x00]*\Z"
 
+Integer = Annotated[int, Meta(ge=-_I64_MAX - 1, le=_I64_MAX)]
 Count = Annotated[int, Meta(ge=0, le=_I64_MAX)]
 Millis = Annotated[int, Meta(ge=0, le=253_402_300_799_999, description="milliseconds since the Unix epoch")]
 Seconds = Annotated[int, Meta(ge=0, le=253_402_300_799, description="seconds since the Unix epoch")]

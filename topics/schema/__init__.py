@@ -27,10 +27,22 @@ def json_schema(kind: str) -> dict[str, Any]:
     Bytes appear as base64 text, which is how JSON carries them; MessagePack carries them as they are.
     """
     version, type_ = KINDS[kind]
-    schema = msgspec.json.schema(type_)
+    schema = _portable(msgspec.json.schema(type_))
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": f"flaghoist:{kind}:{version}",
         "title": f"{kind} v{version}",
         **schema,
     }
+
+
+def _portable(node: Any) -> Any:
+    """Python ends a pattern with `\\Z`; JSON Schema's regular expressions (ECMA 262) know only `$` for it."""
+    if isinstance(node, dict):
+        return {
+            key: value.replace(r"\Z", "$")
+            if key == "pattern" and isinstance(value, str)
+            else _portable(value)
+            for key, value in node.items()
+        }
+    return [_portable(item) for item in node] if isinstance(node, list) else node
