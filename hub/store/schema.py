@@ -79,6 +79,7 @@ CREATE TABLE releases (
     id TEXT PRIMARY KEY, role TEXT NOT NULL, sequence INTEGER NOT NULL, commit_id TEXT NOT NULL,
     version TEXT NOT NULL, floor INTEGER NOT NULL, envelope BLOB NOT NULL, policy TEXT NOT NULL,
     state TEXT NOT NULL, segment TEXT, basis_points INTEGER NOT NULL DEFAULT 0, reason TEXT NOT NULL DEFAULT '',
+    previous_id TEXT, judged_from INTEGER NOT NULL DEFAULT 0,
     created_at INTEGER NOT NULL, updated_at INTEGER NOT NULL, UNIQUE (role, sequence)
 );
 CREATE INDEX releases_by_state ON releases (state);

@@ -1,0 +1,1 @@
+"""Deployment control: releases, staged rollouts, and the manifests that follow from them."""

@@ -1,0 +1,55 @@
+"""A role's rollout policy: how long and how well a release must do in a segment, and when it has failed."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from topics.documents import Window
+from topics.names import SEGMENTS
+
+Ratio = Annotated[float, Meta(ge=0.0, le=1.0, description="a share, 0 to 1 (0.2 is 20 percent)")]
+Wait = Annotated[int, Meta(ge=0, le=90 * 86_400, description="seconds")]
+
+
+class SegmentPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a segment must show before the next one may begin.
+
+    `least_wait_seconds` counts from the moment the whole segment was offered the release.
+    """
+
+    least_wait_seconds: Wait = 3_600
+    least_reports: Annotated[int, Meta(ge=1, le=1_000_000)] = 1
+    success_ratio: Ratio = 0.95
+
+
+class FailurePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When a rollout halts by itself.
+
+    `max_ratio` and `max_count` are what is tolerated: more halts, exactly as much does not.
+    `min_reports` keeps one early failure of many from halting; it never exceeds the devices that began.
+    """
+
+    max_ratio: Ratio = 0.1
+    min_reports: Annotated[int, Meta(ge=1, le=1_000_000)] = 3
+    max_count: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None
+    update_timeout_seconds: Annotated[int, Meta(ge=10, le=30 * 86_400)] = 3_600
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole policy. A value that is text, a percentage above 1 or out of range is refused, never ignored."""
+
+    segments: dict[str, SegmentPolicy] = {}
+    failure: FailurePolicy = FailurePolicy()
+    spread_seconds: Annotated[int, Meta(ge=0, le=7 * 86_400)] = 0
+    window: Window | None = None
+
+    def segment(self, name: str) -> SegmentPolicy:
+        """Return the policy of a segment, the default one where none is set."""
+        return self.segments.get(name, SegmentPolicy())
+
+    def unknown_segments(self) -> list[str]:
+        """Names under `segments` that are not segments."""
+        return sorted(set(self.segments) - set(SEGMENTS))

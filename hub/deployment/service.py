@@ -1,0 +1,389 @@
+"""Use cases of deployment: each is one transaction and one event, and hoists what follows from it."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from hub import trustroots
+from hub.caller import Caller
+from hub.deployment import counts, rules
+from hub.deployment.manifests import ensure_role, hoist_segment, policy_of
+from hub.deployment.policy import Policy
+from hub.errors import Conflict, Invalid, NotFound
+from hub.events import Event, append
+from hub.signer import Signer
+from hub.store import Row, Store, Tx
+from topics import names
+from topics.channels import parse
+from topics.errors import TrustError
+from topics.trust import open_release
+
+
+class Deployment:
+    """Releases and rollouts of one fleet. `clock` gives ms; `observed_since` when ingest last caught up (ms)."""
+
+    def __init__(
+        self,
+        store: Store,
+        signer: Signer,
+        sources: list[str],
+        clock: Callable[[], int],
+        observed_since: Callable[[], int],
+    ) -> None:
+        self._store = store
+        self._signer = signer
+        self._sources = sources
+        self._clock = clock
+        self._observed_since = observed_since
+
+    def declare(self, envelope: str, policy: Policy | None, caller: Caller) -> dict[str, Any]:
+        """Take in a signed release as `draft`. The same envelope again answers the same release."""
+        policy = policy or Policy()
+        if policy.unknown_segments():
+            raise Invalid(f"{policy.unknown_segments()[0]!r} is not a segment.", rule="policy")
+        try:
+            data = base64.b64decode(envelope, validate=True)
+        except (ValueError, binascii.Error):
+            raise Invalid("envelope must be base64.", rule="envelope") from None
+        now = self._clock()
+        with self._store.write() as tx:
+            root = trustroots.latest(tx)
+            try:
+                release = open_release(root, data)
+            except TrustError as error:
+                raise Conflict(
+                    f"The release is not trusted: {error.detail}; sign it with keys that root {root.version} names.",
+                    rule=error.check,
+                ) from None
+            known = tx.one("SELECT * FROM releases WHERE id = :id", {"id": release.id})
+            if known is not None:
+                if known["envelope"] != data:
+                    raise Conflict(
+                        f"{release.id} exists with other content; a release never changes, make a new one.",
+                        rule="immutable",
+                    )
+                return _view(known)
+            taken = tx.one(
+                "SELECT id FROM releases WHERE role = :role AND sequence = :sequence",
+                {"role": release.role, "sequence": release.sequence},
+            )
+            if taken is not None:
+                raise Conflict(
+                    f"Sequence {release.sequence} of {release.role} is taken by {taken['id']}; take a higher one.",
+                    rule="sequence",
+                )
+            tx.execute(
+                "INSERT INTO releases (id, role, sequence, commit_id, version, floor, envelope, policy, state, "
+                "created_at, updated_at) VALUES (:id, :role, :sequence, :commit_id, :version, :floor, :envelope, "
+                ":policy, 'draft', :now, :now)",
+                {
+                    "id": release.id,
+                    "role": release.role,
+                    "sequence": release.sequence,
+                    "commit_id": release.commit,
+                    "version": release.version,
+                    "floor": release.floor,
+                    "envelope": data,
+                    "policy": msgspec.json.encode(policy).decode(),
+                    "now": now,
+                },
+            )
+            ensure_role(tx, self._signer, release.role, self._sources, now)
+            self._event(tx, "release.declared", release.id, release.role, caller, now)
+            return _view(_get(tx, release.id))
+
+    def promote(
+        self, release_id: str, target: str, percentage: float, caller: Caller, reason: str = ""
+    ) -> dict[str, Any]:
+        """Offer a release to a share of a segment. Raises `Conflict` with the rule that refuses."""
+        names.segment(target)
+        share = rules.basis_points(percentage)
+        now = self._clock()
+        with self._store.write() as tx:
+            release = _get(tx, release_id)
+            policy = policy_of(release)
+            others = self._others(tx, release)
+            view = self._promotion(tx, release, policy, others, now)
+            here = release["segment"] or target
+            rules.check_promotion(view, policy.segment(here), target, share)
+            for other, _ in others:
+                self._set_state(tx, other, "superseded", f"{release_id} was promoted", now)
+                self._event(tx, "release.superseded", other, release["role"], caller, now)
+            tx.execute(
+                "UPDATE segments SET candidate_id = :release, basis_points = :share, paused = 0, "
+                "event = 'update_available' WHERE role = :role AND segment = :segment",
+                {"release": release_id, "share": share, "role": release["role"], "segment": target},
+            )
+            self._start_stage(tx, release_id, release["segment"], target, share, now)
+            tx.execute(
+                "UPDATE releases SET state = 'rolling', segment = :segment, basis_points = :share, reason = '', "
+                "updated_at = :now WHERE id = :id",
+                {"segment": target, "share": share, "now": now, "id": release_id},
+            )
+            hoist_segment(tx, self._signer, release["role"], target, self._sources, now)
+            body = {"segment": target, "basis_points": share, "from_segment": release["segment"]}
+            self._event(tx, "release.promoted", release_id, release["role"], caller, now, reason, body)
+            return _view(_get(tx, release_id))
+
+    def pause(self, release_id: str, caller: Caller, reason: str = "") -> dict[str, Any]:
+        """Stop new starts everywhere the release is offered. Pausing what is paused changes nothing."""
+        return self._stop(release_id, "paused", ("rolling",), caller, reason)
+
+    def halt(self, release_id: str, caller: Caller, reason: str) -> dict[str, Any]:
+        """Stop a rollout that has failed. Two failures that arrive together halt once."""
+        return self._stop(release_id, "halted", ("rolling", "paused"), caller, reason)
+
+    def resume(self, release_id: str, caller: Caller, reason: str = "") -> dict[str, Any]:
+        """Go on after a pause or a halt; failures up to now are taken as looked at and do not halt again."""
+        now = self._clock()
+        with self._store.write() as tx:
+            release = _get(tx, release_id)
+            if release["state"] == "rolling":
+                return _view(release)
+            if release["state"] not in ("paused", "halted"):
+                raise Conflict(f"{release_id} is {release['state']}, not paused or halted.", rule="state")
+            tx.execute(
+                "UPDATE releases SET judged_from = :now WHERE id = :id AND state = 'halted'",
+                {"now": now, "id": release_id},
+            )
+            self._set_state(tx, release_id, "rolling", reason, now)
+            self._hoist_candidates(tx, release, "paused = 0, event = 'update_available'", now)
+            self._event(tx, "release.resumed", release_id, release["role"], caller, now, reason)
+            return _view(_get(tx, release_id))
+
+    def rollback(self, release_id: str, caller: Caller, reason: str = "") -> dict[str, Any]:
+        """Withdraw a release: devices that run it go back to the stable one, even if they read of it in a month."""
+        now = self._clock()
+        with self._store.write() as tx:
+            release = _get(tx, release_id)
+            if release["state"] == "rolled_back":
+                return _view(release)
+            if release["state"] == "complete":
+                self._withdraw_stable(tx, release, now)
+            elif release["state"] in rules.ACTIVE:
+                self._hoist_candidates(
+                    tx,
+                    release,
+                    "candidate_id = NULL, basis_points = 0, paused = 0, event = 'rollback', "
+                    f"rollback_from = {int(release['sequence'])}",
+                    now,
+                )
+            else:
+                raise Conflict(
+                    f"{release_id} is {release['state']}; only a release that devices were offered can be rolled back.",
+                    rule="state",
+                )
+            self._set_state(tx, release_id, "rolled_back", reason, now)
+            self._event(tx, "release.rolled_back", release_id, release["role"], caller, now, reason)
+            return _view(_get(tx, release_id))
+
+    def complete(self, release_id: str, caller: Caller) -> None:
+        """Make a release that has passed its last gate the stable one of its role."""
+        now = self._clock()
+        with self._store.write() as tx:
+            release = _get(tx, release_id)
+            if release["state"] != "rolling":
+                return
+            before = tx.one(
+                "SELECT stable_id FROM segments WHERE role = :role AND segment = 'general'",
+                {"role": release["role"]},
+            )
+            tx.execute(
+                "UPDATE releases SET previous_id = :previous WHERE id = :id",
+                {"previous": before["stable_id"] if before else None, "id": release_id},
+            )
+            tx.execute(
+                "UPDATE segments SET stable_id = :id, event = 'update_available', paused = 0, basis_points = 0, "
+                "candidate_id = NULL WHERE role = :role",
+                {"id": release_id, "role": release["role"]},
+            )
+            for segment in names.SEGMENTS:
+                hoist_segment(tx, self._signer, release["role"], segment, self._sources, now)
+            self._finish_stage(tx, release_id, now, "complete")
+            self._set_state(tx, release_id, "complete", "", now)
+            self._event(tx, "release.completed", release_id, release["role"], caller, now)
+
+    def refresh(self, caller: Caller, *, before: int) -> int:
+        """Sign anew every manifest that expires before `before` (ms); return how many."""
+        now = self._clock()
+        with self._store.write() as tx:
+            rows = tx.all(
+                "SELECT topic FROM retained WHERE expires_at > 0 AND expires_at < :before", {"before": before}
+            )
+            for row in rows:
+                address = parse(row["topic"])
+                if address.role and address.segment:
+                    hoist_segment(tx, self._signer, address.role, address.segment, self._sources, now)
+            if rows:
+                self._event(tx, "manifests.refreshed", None, None, caller, now, "", {"count": len(rows)})
+            return len(rows)
+
+    def _promotion(
+        self, tx: Tx, release: Row, policy: Policy, others: list[tuple[str, int]], now: int
+    ) -> rules.Promotion:
+        known = counts.counts_by_segment(
+            tx,
+            release["id"],
+            now=now,
+            observed_since=self._observed_since(),
+            timeout_seconds=policy.failure.update_timeout_seconds,
+        )
+        stage = tx.one(
+            "SELECT full_at FROM stages WHERE release_id = :id AND segment = :segment",
+            {"id": release["id"], "segment": release["segment"]},
+        )
+        stable = tx.one(
+            "SELECT COALESCE(MAX(releases.sequence), 0) AS sequence FROM segments "
+            "JOIN releases ON releases.id = segments.stable_id WHERE segments.role = :role",
+            {"role": release["role"]},
+        )
+        full_at = stage["full_at"] if stage else None
+        return rules.Promotion(
+            release=release["id"],
+            sequence=release["sequence"],
+            state=release["state"],
+            segment=release["segment"],
+            basis_points=release["basis_points"],
+            counts=known.get(release["segment"], rules.Counts()),
+            full_seconds=None if full_at is None else (now - full_at) / 1000,
+            stable_sequence=stable["sequence"] if stable else 0,
+            others=tuple(others),
+        )
+
+    def _others(self, tx: Tx, release: Row) -> list[tuple[str, int]]:
+        rows = tx.all(
+            "SELECT id, sequence FROM releases WHERE role = :role AND id <> :id "
+            "AND state IN ('rolling', 'paused', 'halted')",
+            {"role": release["role"], "id": release["id"]},
+        )
+        return [(row["id"], row["sequence"]) for row in rows]
+
+    def _start_stage(
+        self, tx: Tx, release_id: str, previous: str | None, target: str, share: int, now: int
+    ) -> None:
+        if previous != target:
+            self._finish_stage(tx, release_id, now, f"promoted to {target}")
+        tx.execute(
+            "INSERT INTO stages (release_id, segment, started_at, full_at) VALUES (:id, :segment, :now, :full_at) "
+            "ON CONFLICT (release_id, segment) DO UPDATE SET full_at = COALESCE(stages.full_at, excluded.full_at)",
+            {"id": release_id, "segment": target, "now": now, "full_at": now if share == 10_000 else None},
+        )
+
+    def _finish_stage(self, tx: Tx, release_id: str, now: int, reason: str) -> None:
+        tx.execute(
+            "UPDATE stages SET finished_at = :now, reason = :reason WHERE release_id = :id AND finished_at IS NULL",
+            {"now": now, "reason": reason, "id": release_id},
+        )
+
+    def _stop(
+        self, release_id: str, state: str, from_states: tuple[str, ...], caller: Caller, reason: str
+    ) -> dict[str, Any]:
+        now = self._clock()
+        with self._store.write() as tx:
+            release = _get(tx, release_id)
+            if release["state"] == state:
+                return _view(release)
+            if release["state"] not in from_states:
+                raise Conflict(f"{release_id} is {release['state']}; it cannot be {state}.", rule="state")
+            self._set_state(tx, release_id, state, reason, now)
+            self._hoist_candidates(tx, release, "paused = 1, event = 'pause'", now)
+            self._event(tx, f"release.{state}", release_id, release["role"], caller, now, reason)
+            return _view(_get(tx, release_id))
+
+    def _hoist_candidates(self, tx: Tx, release: Row, assignment: str, now: int) -> None:
+        """Change and hoist every segment that offers `release`. `assignment` is constant SQL of ours."""
+        rows = tx.all(
+            "SELECT segment FROM segments WHERE role = :role AND candidate_id = :id",
+            {"role": release["role"], "id": release["id"]},
+        )
+        tx.execute(
+            f"UPDATE segments SET {assignment} WHERE role = :role AND candidate_id = :id",  # noqa: S608
+            {"role": release["role"], "id": release["id"]},
+        )
+        for row in rows:
+            hoist_segment(tx, self._signer, release["role"], row["segment"], self._sources, now)
+
+    def _withdraw_stable(self, tx: Tx, release: Row, now: int) -> None:
+        previous = tx.one("SELECT * FROM releases WHERE id = :id", {"id": release["previous_id"]})
+        if previous is None:
+            raise Conflict(
+                f"{release['id']} is the first release of {release['role']}; there is nothing to go back to.",
+                rule="nothing_before",
+            )
+        if previous["sequence"] < release["floor"]:
+            raise Conflict(
+                f"{release['id']} set a floor of {release['floor']}, so no device would go back to {previous['id']}.",
+                rule="below_floor",
+            )
+        still = tx.all(
+            "SELECT segment FROM segments WHERE role = :role AND stable_id = :id",
+            {"role": release["role"], "id": release["id"]},
+        )
+        if not still:
+            raise Conflict(f"{release['id']} is no longer the stable release of its role.", rule="state")
+        tx.execute(
+            "UPDATE segments SET stable_id = :previous, event = 'rollback', rollback_from = :sequence "
+            "WHERE role = :role AND stable_id = :id",
+            {
+                "previous": previous["id"],
+                "sequence": release["sequence"],
+                "role": release["role"],
+                "id": release["id"],
+            },
+        )
+        for row in still:
+            hoist_segment(tx, self._signer, release["role"], row["segment"], self._sources, now)
+
+    def _set_state(self, tx: Tx, release_id: str, state: str, reason: str, now: int) -> None:
+        tx.execute(
+            "UPDATE releases SET state = :state, reason = :reason, updated_at = :now WHERE id = :id",
+            {"state": state, "reason": reason, "now": now, "id": release_id},
+        )
+
+    def _event(
+        self,
+        tx: Tx,
+        kind: str,
+        release_id: str | None,
+        role: str | None,
+        caller: Caller,
+        now: int,
+        reason: str = "",
+        body: dict[str, Any] | None = None,
+    ) -> None:
+        event = Event(kind=kind, release_id=release_id, role=role, reason=reason, body=body or {})
+        append(tx, event, caller, now)
+
+
+def _get(tx: Tx, release_id: str) -> Row:
+    row = tx.one("SELECT * FROM releases WHERE id = :id", {"id": release_id})
+    if row is None:
+        raise NotFound(f"There is no release {release_id}.")
+    return row
+
+
+def _view(row: Row) -> dict[str, Any]:
+    """Return a release as the API shows it; times stay in ms for the caller to format."""
+    return {
+        "id": row["id"],
+        "role": row["role"],
+        "sequence": row["sequence"],
+        "version": row["version"],
+        "commit": row["commit_id"],
+        "state": row["state"],
+        "segment": row["segment"],
+        "basis_points": row["basis_points"],
+        "paused": row["state"] in ("paused", "halted"),
+        "reason": row["reason"],
+        "created_at": row["created_at"],
+        "updated_at": row["updated_at"],
+    }
+
+
+release_view = _view
+get_release = _get

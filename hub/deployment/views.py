@@ -1,0 +1,183 @@
+"""What operators ask of a rollout: its progress, and whether one device is eligible. Reading only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from hub import trustroots
+from hub.deployment import counts
+from hub.deployment.manifests import policy_of
+from hub.deployment.rules import Counts
+from hub.deployment.service import get_release, release_view
+from hub.errors import NotFound
+from hub.store import Row, Tx
+from topics import codec
+from topics.channels import DESIRED, MANIFEST, UPLINK_LIMIT
+from topics.eligibility import Decision, Facts, Zones, bucket, decide
+from topics.errors import DecodeError, TrustError
+from topics.messages import Status
+from topics.names import SEGMENTS
+from topics.trust import (
+    Clock,
+    TrustedDesired,
+    TrustedManifest,
+    TrustState,
+    accept_desired,
+    accept_manifest,
+    open_release,
+)
+
+
+def progress(tx: Tx, release_id: str, *, now: int, observed_since: int) -> dict[str, Any]:
+    """Return the release with its counts per segment; `now` and `observed_since` in ms."""
+    release = get_release(tx, release_id)
+    known = counts.counts_by_segment(
+        tx,
+        release_id,
+        now=now,
+        observed_since=observed_since,
+        timeout_seconds=policy_of(release).failure.update_timeout_seconds,
+    )
+    refused = counts.refusals_by_segment(tx, release_id)
+    stages = {
+        row["segment"]: row
+        for row in tx.all("SELECT * FROM stages WHERE release_id = :id", {"id": release_id})
+    }
+    segments = []
+    for segment in SEGMENTS:
+        here = known.get(segment, Counts())
+        share = _share(release, segment, stages)
+        segments.append(
+            {
+                "segment": segment,
+                "share_basis_points": share,
+                "expected": counts.expected(tx, release_id, release["role"], segment, share),
+                "began": here.began,
+                "committed": here.committed,
+                "failed": here.failed,
+                "rolled_back": here.rolled_back,
+                "lost": here.lost,
+                "in_progress": here.in_progress,
+                "refused": refused.get(segment, {}),
+                "started_at": stages[segment]["started_at"] if segment in stages else None,
+                "finished_at": stages[segment]["finished_at"] if segment in stages else None,
+            }
+        )
+    return {**release_view(release), "segments": segments}
+
+
+def _share(release: Row, segment: str, stages: dict[str, Row]) -> int:
+    if segment not in stages:
+        return 0
+    return int(release["basis_points"]) if segment == release["segment"] else 10_000
+
+
+def eligibility(
+    tx: Tx, release_id: str, device_id: str, fleet: str, zones: Zones, *, now: int
+) -> dict[str, Any]:
+    """Return what `decide` says for the device about the release, on the facts of its last heartbeat.
+
+    The manifest is the one that is retained; where it does not offer this release, it is asked as if it
+    offered it to nobody, which is what the segment's devices would say.
+    """
+    release = get_release(tx, release_id)
+    device, facts, as_of = _facts(tx, device_id)
+    state = trustroots.latest_state(tx)
+    share = None
+    try:
+        asked = _as_offered(state, _trusted_manifest(tx, state, device, now), release)
+        desired = _trusted_desired(tx, state, fleet, device_id, now)
+    except TrustError as error:
+        decision = Decision("untrusted", check=error.check, detail=error.detail)
+    else:
+        share = asked.manifest.basis_points
+        decision = decide(state, asked, desired, facts, now, zones)
+    return {
+        "device_id": device_id,
+        "release": release_id,
+        "reason": decision.reason,
+        "target": decision.release.id if decision.release else None,
+        "check": decision.check,
+        "detail": decision.detail,
+        "bucket": bucket(release_id, device_id),
+        "basis_points": share,
+        "as_of": as_of,
+    }
+
+
+def _facts(tx: Tx, device_id: str) -> tuple[Row, Facts, int | None]:
+    device = tx.one(
+        "SELECT devices.*, device_latest.body AS status, device_latest.received_at AS received_at FROM devices "
+        "LEFT JOIN device_latest ON device_latest.device_key = devices.key WHERE devices.device_id = :id",
+        {"id": device_id},
+    )
+    if device is None:
+        raise NotFound(f"There is no device {device_id}.")
+    status = _status(device["status"])
+    if status is None:
+        facts = Facts(
+            device_id=device_id, role=device["role"], segment=device["segment"], hardware=device["hardware"]
+        )
+        return device, facts, None
+    return device, facts_of(device_id, device["role"], device["segment"], status), device["received_at"]
+
+
+def facts_of(device_id: str, role: str, segment: str, status: Status) -> Facts:
+    """Return the facts a heartbeat carries. Role and segment are the registry's, which the device will follow."""
+    return Facts(
+        device_id=device_id,
+        role=role,
+        segment=segment,
+        hardware=status.hardware,
+        agent_version=status.agent_version,
+        running=status.running.id if status.running else None,
+        running_sequence=status.running.sequence if status.running else 0,
+        failed=tuple(status.failed),
+        floor=status.floor,
+        safe_mode=status.safe_mode,
+        zone=status.zone,
+    )
+
+
+def _status(body: bytes | None) -> Status | None:
+    if body is None:
+        return None
+    try:
+        return codec.decode(body, Status, limit=UPLINK_LIMIT)
+    except DecodeError:
+        return None
+
+
+def _trusted_manifest(tx: Tx, state: TrustState, device: Row, now: int) -> TrustedManifest:
+    topic = MANIFEST.topic(state.fleet, role=device["role"], segment=device["segment"])
+    payload = retained(tx, topic)
+    return accept_manifest(state, topic, payload, Clock(now, True))[1]
+
+
+def _trusted_desired(
+    tx: Tx, state: TrustState, fleet: str, device_id: str, now: int
+) -> TrustedDesired | None:
+    topic = DESIRED.topic(fleet, id=device_id)
+    row = tx.one("SELECT payload FROM retained WHERE topic = :topic", {"topic": topic})
+    return accept_desired(state, topic, row["payload"], Clock(now, True))[1] if row else None
+
+
+def _as_offered(state: TrustState, manifest: TrustedManifest, release: Row) -> TrustedManifest:
+    offered = {entry.id for entry in (manifest.stable, manifest.candidate) if entry}
+    if release["id"] in offered or release["role"] != manifest.manifest.role:
+        return manifest
+    candidate = open_release(state.root, release["envelope"])
+    changed = msgspec.structs.replace(
+        manifest.manifest, candidate=release["envelope"], basis_points=0, paused=False
+    )
+    return msgspec.structs.replace(manifest, manifest=changed, candidate=candidate)
+
+
+def retained(tx: Tx, topic: str) -> bytes:
+    """Return the bytes that are wanted on a topic; raises `NotFound`."""
+    row = tx.one("SELECT payload FROM retained WHERE topic = :topic", {"topic": topic})
+    if row is None:
+        raise NotFound(f"Nothing is retained on {topic}.")
+    return bytes(row["payload"])
