@@ -27,6 +27,7 @@ from topics import codec
 from topics.errors import DecodeError
 from topics.fields import DeviceId, Name, PublicKey, Sha256, Signature, Text
 
+Envelope = Annotated[bytes, Meta(max_length=16 * 1024)]
 TOKEN_PREFIX = "fh1."  # noqa: S105  (a format mark, not a secret)
 
 
@@ -87,17 +88,17 @@ class RegisterRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
 class RegisterChallenge(msgspec.Struct, frozen=True):
     """The hub's nonce, to be covered by proof and MAC."""
 
-    nonce: bytes
+    nonce: Annotated[bytes, Meta(max_length=64)]
 
 
 class RegisterAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """All a device needs: the roots from v1 on, the CA, its certificate, and the signed config and desired state."""
 
-    roots: list[bytes]
+    roots: Annotated[list[Envelope], Meta(min_length=1, max_length=256)]
     ca_pem: Annotated[str, Meta(max_length=16_384)]
     certificate_pem: Annotated[str, Meta(max_length=16_384)]
-    config: bytes
-    desired: bytes
+    config: Envelope
+    desired: Envelope
     detail: Text = ""
 
 

@@ -6,7 +6,8 @@ from typing import Any, Final
 
 import msgspec
 
-from topics.documents import Config, Desired, Manifest, Release, Root
+from topics.documents import Config, Desired, Manifest, Release, Root, RootChain
+from topics.enrolment import RegisterAnswer, RegisterChallenge, RegisterRequest
 from topics.messages import UPLINK_TYPES, Receipt
 
 KINDS: Final[dict[str, tuple[int, type[msgspec.Struct]]]] = {
@@ -17,6 +18,10 @@ KINDS: Final[dict[str, tuple[int, type[msgspec.Struct]]]] = {
     "manifest": (1, Manifest),
     "desired": (1, Desired),
     "config": (1, Config),
+    "trust-root": (1, RootChain),
+    "register-request": (1, RegisterRequest),
+    "register-challenge": (1, RegisterChallenge),
+    "register-answer": (1, RegisterAnswer),
 }
 """Current version and type of every kind that crosses the wire."""
 
@@ -36,13 +41,14 @@ def json_schema(kind: str) -> dict[str, Any]:
     }
 
 
-def _portable(node: Any) -> Any:
-    """Python ends a pattern with `\\Z`; JSON Schema's regular expressions (ECMA 262) know only `$` for it."""
+def _portable(node: Any, key: str = "") -> Any:
+    """Return `node` for readers that are not Python: patterns end with `$`, since ECMA 262 knows no `\\Z`."""
     if isinstance(node, dict):
-        return {
-            key: value.replace(r"\Z", "$")
-            if key == "pattern" and isinstance(value, str)
-            else _portable(value)
-            for key, value in node.items()
-        }
-    return [_portable(item) for item in node] if isinstance(node, list) else node
+        return {name: _portable(value, name) for name, value in node.items()}
+    if isinstance(node, list):
+        return [_portable(item) for item in node]
+    if key == "pattern" and isinstance(node, str):
+        return node.replace(r"\Z", "$")
+    if key == "description" and isinstance(node, str):
+        return " ".join(node.split())
+    return node
