@@ -1,0 +1,1 @@
+"""Config and artifacts: bundles taken in, checked against the signed release, and served."""

@@ -1,0 +1,69 @@
+"""Checks an uploaded bundle against the signed release it claims to be. Streams; holds no bundle in memory."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import zlib
+from pathlib import Path
+from typing import Final
+
+from hub.errors import Invalid
+from topics import bundle
+from topics.archive import Read, Reader
+from topics.documents import Release
+from topics.errors import DecodeError
+
+MAX_UNPACKED: Final = 32
+"""How many times its packed size a bundle may unpack to, over a free allowance of 64 MB."""
+_ALLOWANCE: Final = 64 * 1024 * 1024
+
+
+def verify_bundle(path: Path, release: Release) -> bytes:
+    """Return the canonical checksums document of the bundle at `path`; raises `Invalid` naming what differs.
+
+    The archive's own hash and size were checked while it was received.
+    """
+    try:
+        with gzip.open(path, "rb") as unpacked:
+            return _verify_tar(unpacked.read, release)
+    except (OSError, EOFError, zlib.error, DecodeError) as error:
+        detail = error.detail if isinstance(error, DecodeError) else str(error)
+        raise Invalid(f"The bundle of {release.id} cannot be unpacked: {detail}.", rule="archive") from None
+
+
+def _verify_tar(read: Read, release: Release) -> bytes:
+    reader = Reader(read, max_bytes=_ALLOWANCE + MAX_UNPACKED * release.bundle.size)
+    files: list[bundle.FileEntry] = []
+    info: bundle.BundleInfo | None = None
+    compose = hashlib.sha256()
+    for member in reader.members():
+        digest, head = hashlib.sha256(), b""
+        for chunk in reader.content():
+            digest.update(chunk)
+            if member.path == bundle.BUNDLE_JSON and len(head) <= bundle.BUNDLE_JSON_LIMIT:
+                head += chunk
+        if member.is_folder:
+            continue
+        files.append(bundle.FileEntry(member.path, digest.hexdigest(), member.size, member.mode))
+        if member.path == bundle.BUNDLE_JSON:
+            info = bundle.parse_info(head)
+        elif member.path == bundle.COMPOSE:
+            compose = digest
+    checksums = bundle.checksums_bytes(files)
+    _agree(release, "tar_sha256", reader.sha256, release.bundle.tar_sha256)
+    _agree(release, "checksums", hashlib.sha256(checksums).hexdigest(), release.checksums)
+    _agree(release, "compose_sha256", compose.hexdigest(), release.compose_sha256)
+    if info is None:
+        raise Invalid(f"The bundle of {release.id} has no bundle.json.", rule="bundle_json")
+    _agree(release, "role", info.role, release.role)
+    _agree(release, "hook", info.hook, release.hook)
+    return checksums
+
+
+def _agree(release: Release, what: str, found: str, signed: str) -> None:
+    if found != signed:
+        raise Invalid(
+            f"The bundle is not the one that {release.id} was signed for: {what} is {found}, signed is {signed}.",
+            rule=what,
+        )

@@ -1,0 +1,1 @@
+"""Device registry and identity: who a device is, which role and segment it has, and its desired state."""

@@ -1,0 +1,50 @@
+"""From a device's row to its signed, retained desired state."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import msgspec
+
+from hub.signer import Signer
+from hub.store import Row, Tx
+from topics.channels import DESIRED
+from topics.documents import Command, Desired, Segment
+
+
+def hoist_desired(tx: Tx, signer: Signer, device_id: str, now: int) -> bytes:
+    """Sign the device's desired state and store it as wanted on its topic; return the envelope."""
+    row = tx.one("SELECT * FROM devices WHERE device_id = :id", {"id": device_id})
+    if row is None:
+        raise LookupError(device_id)
+    topic = DESIRED.topic(signer.fleet, id=device_id)
+    lock = _lock(tx, row["version_lock"])
+    return signer.hoist(
+        tx, topic, "desired", lambda issued_at: _desired(row, signer.fleet, topic, lock, issued_at), now=now
+    )
+
+
+def _desired(row: Row, fleet: str, topic: str, lock: bytes | None, issued_at: int) -> Desired:
+    return Desired(
+        to=topic,
+        fleet=fleet,
+        device_id=row["device_id"],
+        issued_at=issued_at,
+        role=row["role"],
+        segment=cast("Segment", row["segment"]),
+        branch=row["branch"],
+        update_interval=row["update_interval"],
+        event_stream_url=row["event_stream_url"],
+        version_lock=lock,
+        maintenance=bool(row["maintenance"]),
+        safe_mode=row["safe_mode"],
+        tags=msgspec.json.decode(row["tags"], type=dict[str, str]),
+        commands=msgspec.json.decode(row["commands"], type=list[Command]),
+    )
+
+
+def _lock(tx: Tx, release_id: str | None) -> bytes | None:
+    if release_id is None:
+        return None
+    row = tx.one("SELECT envelope FROM releases WHERE id = :id", {"id": release_id})
+    return bytes(row["envelope"]) if row else None
