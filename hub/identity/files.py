@@ -10,10 +10,11 @@ from pathlib import Path
 from hub.errors import SetupError
 
 
-def write_atomic(path: Path, data: bytes, mode: int) -> None:
+def write_atomic(path: Path, data: bytes, mode: int, *, owner: tuple[int, int] | None = None) -> None:
     """Replace `path` by `data` with permissions `mode`: write, fsync, rename, fsync the folder.
 
-    Makes the folder (0700) when it is missing. Raises `SetupError` when the file system refuses.
+    Makes the folder (0700) when it is missing. `owner` is a (uid, gid) to give the file to. Raises
+    `SetupError` when the file system refuses.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
@@ -22,6 +23,8 @@ def write_atomic(path: Path, data: bytes, mode: int) -> None:
         try:
             with os.fdopen(descriptor, "wb") as file:
                 os.fchmod(file.fileno(), mode)  # the umask must not decide
+                if owner:
+                    os.fchown(file.fileno(), *owner)
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
