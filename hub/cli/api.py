@@ -1,0 +1,153 @@
+"""The hub's HTTP API as the operator's command sees it: typed answers, or one sentence why not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
+
+import click
+import httpx2
+import msgspec
+
+from hub.cli.errors import Refused, Unreachable
+
+T = TypeVar("T")
+
+TIMEOUT = httpx2.Timeout(30.0, connect=5.0)
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """An `application/problem+json` body (RFC 9457), every field optional as the RFC has it."""
+
+    title: str = ""
+    detail: str = ""
+    rule: str = ""
+
+
+class HubRefused(Refused):
+    """The hub answered with a problem. `status` is the HTTP status, `rule` the rule that refused, if any."""
+
+    def __init__(self, sentence: str, status: int, rule: str = "") -> None:
+        super().__init__(sentence)
+        self.status = status
+        self.rule = rule
+
+
+class Hub:
+    """A connection to one hub, named by its URL. Every method raises `HubRefused` or `Unreachable`."""
+
+    def __init__(self, url: str, token: str, *, transport: httpx2.BaseTransport | None = None) -> None:
+        self.url = url.rstrip("/")
+        try:
+            parsed = httpx2.URL(self.url)
+        except httpx2.InvalidURL:
+            parsed = httpx2.URL("")
+        if parsed.scheme not in ("http", "https") or not parsed.host:
+            raise click.UsageError(
+                f"{url!r} is not the address of a hub; it looks like http://hub.example:8080"
+            )
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        # Redirects are not followed: they would carry the token to wherever they point.
+        self._client = httpx2.Client(base_url=self.url, headers=headers, timeout=TIMEOUT, transport=transport)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
+    def get(self, path: str, **query: str | int | None) -> bytes:
+        """Return the body that `path` answers with."""
+        given = {key: value for key, value in query.items() if value is not None}
+        return self._send("GET", path, params=given)
+
+    def post(self, path: str, body: Any, *, key: str | None = None) -> bytes:
+        """Post `body` as JSON; `key` is an Idempotency-Key. Returns the answer's body."""
+        headers = {"Content-Type": "application/json"} | ({"Idempotency-Key": key} if key else {})
+        return self._send("POST", path, content=msgspec.json.encode(body), headers=headers)
+
+    def post_bytes(self, path: str, chunks: bytes | Iterable[bytes], size: int, content_type: str) -> bytes:
+        """Post `size` raw bytes, streamed when `chunks` is an iterable. Returns the answer's body."""
+        headers = {"Content-Type": content_type, "Content-Length": str(size)}
+        return self._send("POST", path, content=chunks, headers=headers)
+
+    def items(self, path: str, **query: str | int | None) -> Iterator[Any]:
+        """Yield the items of every page of a list."""
+        cursor: str | None = None
+        while True:
+            page = self.read(self.get(path, cursor=cursor, **query), _Page)
+            yield from page.items
+            if page.next_cursor is None:
+                return
+            cursor = page.next_cursor
+
+    def read(self, body: bytes, kind: type[T]) -> T:
+        """Return an answer's body as a `kind`; raises `Unreachable` when it is something else."""
+        try:
+            return msgspec.json.decode(body, type=kind)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            raise self._not_a_hub() from None
+
+    def _send(self, method: str, path: str, **request: Any) -> bytes:
+        try:
+            answer = self._client.request(method, path, **request)
+        except httpx2.TimeoutException:
+            raise Unreachable(
+                f"the hub at {self.url} did not answer in time; try again, and look at its log if it stays so"
+            ) from None
+        except (httpx2.TransportError, httpx2.DecodingError, httpx2.InvalidURL) as error:
+            raise Unreachable(
+                f"cannot reach the hub at {self.url} ({_cause(error)}); "
+                "check the address and that flaghoist-hub is running"
+            ) from None
+        if answer.is_success:
+            return answer.content
+        raise self._refusal(answer)
+
+    def _refusal(self, answer: httpx2.Response) -> HubRefused | Unreachable:
+        if answer.status_code in (502, 503, 504):
+            said = _problem(answer)
+            return Unreachable(
+                f"the hub at {self.url} is not ready ({said.detail.rstrip('.') or answer.status_code}); "
+                "ask its /health/ready, and try again"
+            )
+        if answer.is_redirect:
+            return Unreachable(
+                f"{self.url} redirects to {answer.headers.get('location', 'nowhere')}; give that address as the hub's"
+            )
+        problem = _problem(answer)
+        if answer.status_code == 401:
+            return HubRefused(
+                f"the hub at {self.url} does not accept this token; "
+                "set FLAGHOIST_TOKEN or --token-file to the text of the hub's admin.token",
+                401,
+                problem.rule,
+            )
+        if not (problem.detail or problem.title):
+            return self._not_a_hub(answer.status_code)
+        rule = f" (rule {problem.rule})" if problem.rule else ""
+        outcome = "failed" if answer.is_server_error else "refused"
+        words = (problem.detail or problem.title).rstrip(".")
+        return HubRefused(f"the hub {outcome}: {words}{rule}", answer.status_code, problem.rule)
+
+    def _not_a_hub(self, status: int | None = None) -> Unreachable:
+        what = "something else" if status is None else f"status {status} and no reason"
+        return Unreachable(
+            f"{self.url} answers with {what}, so it is not a hub that this command knows; check the address"
+        )
+
+
+class _Page(msgspec.Struct, frozen=True):
+    items: list[Any]
+    next_cursor: str | None = None
+
+
+def _problem(answer: httpx2.Response) -> Problem:
+    try:
+        return msgspec.json.decode(answer.content, type=Problem)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return Problem()
+
+
+def _cause(error: Exception) -> str:
+    text = str(error).strip()
+    # "[Errno 111] Connection refused" is for programs; people need the words.
+    return text.partition("] ")[2] or text or type(error).__name__

@@ -1,0 +1,179 @@
+"""Reading a folder as it stands in a git commit, whatever the work tree looks like.
+
+Blobs come from `git cat-file`, not `git archive`: the latter rewrites files by attributes (`export-subst`, line
+ends), which differ between machines, and a bundle has to be the same everywhere.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Final
+
+from hub.cli.errors import Refused
+from hub.errors import SetupError
+
+_OBJECT_ID: Final = re.compile(r"^[0-9a-f]{40}(?:[0-9a-f]{24})?\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry below a folder of a commit. `path` is relative to that folder, `size` in bytes, -1 for a submodule."""
+
+    path: str
+    mode: str
+    oid: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A commit: its full id, its committer's time in ms, and its message."""
+
+    oid: str
+    committed_at: int
+    message: str
+
+
+class Repository:
+    """A git work tree or bare repository at `path`; a folder inside one stands for that folder.
+
+    Raises `SetupError` when it cannot be read and `Refused` when it lacks what is asked for.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not path.is_dir():
+            raise SetupError(f"{path} is not a folder; give the path of a git repository")
+        self._git("rev-parse", "--git-dir")
+
+    def commit(self, revision: str) -> Commit:
+        """Return the commit that `revision` (a branch, a tag, an id) names."""
+        # A leading dash would be read as an option of git.
+        found = (
+            ""
+            if revision.startswith("-")
+            else self._try("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
+        )
+        oid = found.strip()
+        if not _OBJECT_ID.match(oid):
+            raise Refused(
+                f"{self.path} has no revision {revision!r}; fetch it first, or look for its name with git log"
+            )
+        time, _, message = self._git("log", "-1", "--no-show-signature", "--format=%ct%n%B", oid).partition(
+            "\n"
+        )
+        return Commit(oid, int(time) * 1000, message.strip())
+
+    def entries(self, commit: str, folder: str) -> list[Entry]:
+        """Return everything below `folder` at `commit`, files and what else git can hold."""
+        listed = self._git("ls-tree", "-r", "-z", "-l", commit, f"{folder}/")
+        entries = []
+        for line in listed.split("\0")[:-1]:
+            meta, _, path = line.partition("\t")
+            mode, _, oid, size = meta.split()
+            entries.append(
+                Entry(path.removeprefix(f"{folder}/"), mode, oid, -1 if size == "-" else int(size))
+            )
+        if not entries:
+            raise Refused(
+                f"commit {commit[:12]} of {self.path} has no folder {folder}; check --role, --repo and --commit"
+            )
+        return entries
+
+    @contextmanager
+    def blobs(self) -> Iterator[Blobs]:
+        """Open the repository's content for reading, one blob after another."""
+        with subprocess.Popen(
+            ["git", "-C", str(self.path), "cat-file", "--batch"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=_environment(),
+        ) as process:
+            assert process.stdin is not None  # noqa: S101  (both are pipes, as asked above)
+            assert process.stdout is not None  # noqa: S101
+            try:
+                yield Blobs(process.stdin, process.stdout, self.path)
+            finally:
+                process.kill()
+
+    def _git(self, *arguments: str) -> str:
+        done = self._run(*arguments)
+        if done.returncode:
+            said = (done.stderr.strip().splitlines() or ["it gave no reason"])[0]
+            if "not a git repository" in said:
+                raise SetupError(
+                    f"{self.path} is not a git repository; give the fleet repository with --repo"
+                )
+            raise SetupError(
+                f"git cannot read {self.path} ({said.removeprefix('fatal: ')}); mend that and try again"
+            )
+        return done.stdout
+
+    def _try(self, *arguments: str) -> str:
+        return self._run(*arguments).stdout
+
+    def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        try:
+            return subprocess.run(
+                ["git", "-C", str(self.path), *arguments],
+                capture_output=True,
+                check=False,
+                env=_environment(),
+                encoding="utf-8",
+                errors="surrogateescape",
+            )
+        except FileNotFoundError:
+            raise SetupError(
+                "git is not installed; install it, releases are built from git commits"
+            ) from None
+
+
+class Blobs:
+    """A running `git cat-file --batch`."""
+
+    def __init__(self, requests: IO[bytes], answers: IO[bytes], path: Path) -> None:
+        self._requests, self._answers, self._path = requests, answers, path
+
+    def read(self, entry: Entry) -> bytes:
+        """Return a small blob whole."""
+        with self.open(entry) as blob:
+            return blob.read(entry.size)
+
+    @contextmanager
+    def open(self, entry: Entry) -> Iterator[Blob]:
+        """Open one blob; it has to be read to its end before the next is opened."""
+        self._requests.write(entry.oid.encode() + b"\n")
+        self._requests.flush()
+        header = self._answers.readline().split()
+        if header[1:2] != [b"blob"] or int(header[2]) != entry.size:
+            raise SetupError(
+                f"git cannot read {entry.path} of {self._path}; the clone is damaged or partial, so clone it again"
+            )
+        yield Blob(self._answers, entry.size)
+        self._answers.read(1)
+
+
+class Blob:
+    """A readable of exactly one blob's bytes."""
+
+    def __init__(self, source: IO[bytes], size: int) -> None:
+        self._source, self._left = source, size
+
+    def read(self, size: int) -> bytes:
+        """Return up to `size` bytes, fewer only at the blob's end."""
+        data = self._source.read(min(size, self._left))
+        self._left -= len(data)
+        return data
+
+
+def _environment() -> dict[str, str]:
+    # Inside a git hook these variables point git at the hook's repository, whatever -C says.
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    return kept | {"LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"}

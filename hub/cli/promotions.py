@@ -1,0 +1,125 @@
+"""`flaghoist release list`, `show`, `promote`, `pause`, `resume`, `rollback`: what the hub does with a release."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import quote
+
+import click
+
+from hub.cli import output
+from hub.cli.api import Hub
+from hub.cli.options import hub_options, json_option
+from topics.names import SEGMENTS
+
+
+@click.command("list")
+@click.option("--role", help="Only the releases of this role.")
+@json_option
+@hub_options
+def list_releases(role: str | None, as_json: bool, hub: Hub) -> None:
+    """List releases, with where each stands."""
+    found = list(hub.items("/releases", role=role))
+    if as_json:
+        output.emit_json(found)
+        return
+    output.table(
+        ("release", "version", "state", "segment", "share", "updated"),
+        [
+            (
+                item.get("id"),
+                item.get("version"),
+                item.get("state"),
+                item.get("segment"),
+                share(item),
+                item.get("updated_at"),
+            )
+            for item in found
+        ],
+    )
+
+
+@click.command()
+@click.argument("release_id", metavar="ID")
+@json_option
+@hub_options
+def show(release_id: str, as_json: bool, hub: Hub) -> None:
+    """Show one release."""
+    show_release(hub.read(hub.get(path_of(release_id)), dict[str, Any]), as_json=as_json)
+
+
+@click.command()
+@click.argument("release_id", metavar="ID")
+@click.option(
+    "--segment", required=True, type=click.Choice(SEGMENTS), help="Segment to offer the release to."
+)
+@click.option(
+    "--percentage", type=float, default=100.0, show_default=True, help="Share of the segment that takes it."
+)
+@json_option
+@hub_options
+def promote(release_id: str, segment: str, percentage: float, as_json: bool, hub: Hub) -> None:
+    """Offer a release to a share of a segment: canary, then early, then general."""
+    # NaN passes every comparison, so it has to be asked for.
+    if not (math.isfinite(percentage) and 0 < percentage <= 100):
+        raise click.UsageError(
+            f"--percentage {percentage:g} is not a share; give a number above 0, up to 100"
+        )
+    body = {"targetSegment": segment, "rolloutPercentage": percentage}
+    answer = hub.post(f"{path_of(release_id)}/promote", body)
+    show_release(hub.read(answer, dict[str, Any]), as_json=as_json)
+
+
+def _order(verb: str, help_text: str) -> click.Command:
+    @click.command(verb, help=help_text)
+    @click.argument("release_id", metavar="ID")
+    @click.option("--reason", default="", help="Why, for the audit and for whoever asks later.")
+    @json_option
+    @hub_options
+    def order(release_id: str, reason: str, as_json: bool, hub: Hub) -> None:
+        answer = hub.post(f"{path_of(release_id)}/{verb}", {"reason": reason})
+        show_release(hub.read(answer, dict[str, Any]), as_json=as_json)
+
+    return order
+
+
+pause = _order("pause", "Stop offering a release; devices that have begun the swap finish it.")
+resume = _order("resume", "Offer a paused release again.")
+rollback = _order("rollback", "Take a release back: every device returns to the stable release.")
+
+
+def add_to(group: click.Group) -> None:
+    """Add these commands to the `release` group."""
+    for command in (list_releases, show, promote, pause, resume, rollback):
+        group.add_command(command)
+
+
+def show_release(item: dict[str, Any], *, as_json: bool) -> None:
+    """Print one release as the hub answered it."""
+    if as_json:
+        output.emit_json(item)
+        return
+    names: tuple[tuple[str, Callable[[dict[str, Any]], object]], ...] = (
+        ("release", lambda it: it.get("id")),
+        ("role", lambda it: it.get("role")),
+        ("version", lambda it: it.get("version")),
+        ("commit", lambda it: it.get("commit")),
+        ("state", lambda it: it.get("state")),
+        ("segment", lambda it: it.get("segment")),
+        ("share", share),
+        ("reason", lambda it: it.get("reason")),
+        ("updated", lambda it: it.get("updated_at")),
+    )
+    output.fields([(name, value(item)) for name, value in names])
+
+
+def share(item: dict[str, Any]) -> str:
+    """Return a release's share of its segment as people write it."""
+    return f"{item.get('basis_points', 0) / 100:g}%" if item.get("segment") else ""
+
+
+def path_of(release_id: str) -> str:
+    """Return the API path of a release; the id may be anything that was typed."""
+    return f"/releases/{quote(release_id, safe='')}"

@@ -1,0 +1,238 @@
+"""`flaghoist release build`, `sign`, `verify`, `publish`: from a git commit to a release that the hub knows."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import click
+from nacl.signing import SigningKey
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from hub.cli import builder, output, verify
+from hub.cli.api import Hub
+from hub.cli.errors import NotTrusted
+from hub.cli.files import read_small
+from hub.cli.gitrepo import Repository
+from hub.cli.options import connect, file_argument, hub_options, json_option, token_file_option, url_option
+from hub.cli.promotions import add_to, show_release
+from hub.cli.roots import now_ms
+from hub.errors import SetupError
+from hub.identity import keys as keyfiles
+from hub.identity.files import write_atomic
+from topics import codec, envelope, names, trust
+from topics.channels import RELEASE_LIMIT
+from topics.documents import Release
+from topics.errors import DecodeError, TopicError
+
+CHUNK = 256 * 1024
+
+
+@click.group()
+def release() -> None:
+    """Build, sign, verify, publish and steer releases."""
+
+
+@release.command()
+@click.option("--role", required=True, help="Role to build: the folder roles/ROLE of the repository.")
+@click.option(
+    "--repo", type=file_argument, default=Path(), show_default=True, help="The fleet's git repository."
+)
+@click.option(
+    "--commit", "revision", default="HEAD", show_default=True, help="Commit to build, not the work tree."
+)
+@click.option(
+    "--sequence",
+    type=click.IntRange(1, 2**53),
+    help="Number of the release; default the hub's highest, plus one.",
+)
+@click.option("--fleet", required=True, help="Name of the fleet.")
+@click.option(
+    "--out", type=file_argument, default=Path("releases"), show_default=True, help="Folder to build below."
+)
+@url_option
+@token_file_option
+@json_option
+def build(
+    role: str,
+    repo: Path,
+    revision: str,
+    sequence: int | None,
+    fleet: str,
+    out: Path,
+    url: str | None,
+    token_file: Path | None,
+    as_json: bool,
+) -> None:
+    """Build the bundle and the unsigned release of a role; the same commit gives the same bytes."""
+    try:
+        names.role(role)
+        names.fleet(fleet)
+    except TopicError as error:
+        raise click.UsageError(str(error)) from None
+    repository = Repository(repo)
+    commit = repository.commit(revision)
+    if sequence is None:
+        if not url:
+            raise click.UsageError(
+                "no sequence is given; give --sequence, or set FLAGHOIST_URL to ask the hub"
+            )
+        hub = connect(url, token_file)
+        sequence = 1 + max((int(item["sequence"]) for item in hub.items("/releases", role=role)), default=0)
+    folder, made, new = builder.build(repository, commit, role=role, fleet=fleet, sequence=sequence, out=out)
+    if as_json:
+        output.emit_json({"id": made.id, "folder": str(folder), "new": new, "release": made})
+        return
+    output.fields(
+        [
+            ("release", made.id),
+            ("folder", folder),
+            ("commit", made.commit),
+            ("version", made.version),
+            ("bundle", f"{made.bundle.size} bytes, sha256 {made.bundle.sha256}"),
+        ]
+    )
+    if not new:
+        output.remark("it was there already, with the same bytes")
+
+
+@release.command()
+@click.argument("folder", type=file_argument)
+@click.option(
+    "--key",
+    "key_files",
+    multiple=True,
+    required=True,
+    type=file_argument,
+    help="Private release key; may be given several times, and people may sign one after another.",
+)
+@json_option
+def sign(folder: Path, key_files: tuple[Path, ...], as_json: bool) -> None:
+    """Sign a built release, after checking that its bundle is the one it names."""
+    keys = [keyfiles.load_private(path) for path in key_files]
+    payload, made = verify.read_payload(folder)
+    verify.require_bundle(folder, made)
+    data = _signed(folder, payload, keys)
+    write_atomic(folder / builder.ENVELOPE, data, 0o644)
+    signers = [entry.keyid for entry in envelope.open_envelope(data, limit=RELEASE_LIMIT).signatures]
+    if as_json:
+        output.emit_json({"id": made.id, "file": str(folder / builder.ENVELOPE), "signatures": signers})
+        return
+    output.fields([("release", made.id), ("signed by", " ".join(signers))])
+
+
+@release.command("verify")
+@click.argument("folder", type=file_argument)
+@click.option("--root", "root_file", required=True, type=file_argument, help="Root of trust to judge by.")
+@json_option
+def verify_command(folder: Path, root_file: Path, as_json: bool) -> None:
+    """Make every check that the hub and the devices will make, and say what came of each."""
+    root = trust.open_root(read_small(root_file, "a root document", limit=trust.ROOT_LIMIT))
+    checks, made = verify.signature_checks(verify.read_envelope(folder), root, now=now_ms())
+    if made is not None:
+        checks += verify.bundle_checks(folder, made)
+    # A signature by a stranger is told, but takes nothing away from the others.
+    failed = [check for check in checks if not check.ok and not check.name.startswith("signature ")]
+    if as_json:
+        output.emit_json(
+            {
+                "trusted": not failed,
+                "release": made.id if made else None,
+                "checks": [{"name": check.name, "ok": check.ok, "detail": check.detail} for check in checks],
+            }
+        )
+    else:
+        output.table(
+            ("check", "result", "detail"),
+            [(check.name, "ok" if check.ok else "FAILED", check.detail) for check in checks],
+        )
+    if failed:
+        raise NotTrusted(f"{folder} must not be published: {failed[0].name} failed ({failed[0].detail})")
+
+
+@release.command()
+@click.argument("folder", type=file_argument)
+@click.option(
+    "--policy",
+    "policy_file",
+    type=file_argument,
+    help="Rollout policy; default the role's rollout.json as it was built.",
+)
+@json_option
+@hub_options
+def publish(folder: Path, policy_file: Path | None, as_json: bool, hub: Hub) -> None:
+    """Declare a signed release to the hub and upload its bundle; nothing is offered to devices yet."""
+    data = verify.read_envelope(folder)
+    made = _declared(folder, data)
+    verify.require_bundle(folder, made)
+    body: dict[str, Any] = {"envelope": data}
+    policy = _policy(folder, policy_file)
+    if policy is not None:
+        body["policy"] = policy
+    answer = hub.read(hub.post("/releases", body, key=trust.sha256(data)), dict[str, Any])
+    # The hub answers the release it has when the same envelope comes again: after a broken upload, go on there.
+    if answer.get("state") in ("draft", "validated"):
+        _upload(hub, folder / builder.BUNDLE, made)
+        answer = hub.read(hub.get(f"/releases/{made.id}"), dict[str, Any])
+    show_release(answer, as_json=as_json)
+
+
+def _signed(folder: Path, payload: bytes, keys: list[SigningKey]) -> bytes:
+    path = folder / builder.ENVELOPE
+    if not path.exists():
+        return envelope.sign(payload, "release", keys)
+    data = verify.read_envelope(folder)
+    if envelope.open_envelope(data, limit=RELEASE_LIMIT).payload != payload:
+        raise NotTrusted(
+            f"{path} is of another release than {folder / builder.PAYLOAD}; delete it and sign anew"
+        )
+    for key in keys:
+        data = envelope.add_signature(data, key, limit=RELEASE_LIMIT)
+    return data
+
+
+def _declared(folder: Path, data: bytes) -> Release:
+    """Return what the envelope says, unverified: whom to trust is the hub's decision."""
+    payload = envelope.open_envelope(data, limit=RELEASE_LIMIT).payload
+    try:
+        return codec.decode_signed(payload, Release, limit=RELEASE_LIMIT)
+    except DecodeError as error:
+        raise NotTrusted(
+            f"{folder / builder.ENVELOPE} holds no release ({error.detail}); sign it again"
+        ) from None
+
+
+def _policy(folder: Path, given: Path | None) -> dict[str, object] | None:
+    path = given or folder / builder.POLICY
+    if given is None and not path.exists():
+        return None
+    return builder.check_policy(read_small(path, "a rollout policy"), str(path))
+
+
+def _upload(hub: Hub, path: Path, made: Release) -> None:
+    try:
+        with path.open("rb") as file:
+            chunks = _with_progress(file, made) if sys.stderr.isatty() else _chunks(file)
+            hub.post_bytes(f"/artifacts/{made.role}/{made.id}", chunks, made.bundle.size, "application/gzip")
+    except OSError as error:
+        raise SetupError(f"cannot read {path} ({error.strerror}); build the release again") from None
+
+
+def _chunks(file: IO[bytes]) -> Iterator[bytes]:
+    while chunk := file.read(CHUNK):
+        yield chunk
+
+
+def _with_progress(file: IO[bytes], made: Release) -> Iterator[bytes]:
+    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(f"uploading {made.id}", total=made.bundle.size)
+        for chunk in _chunks(file):
+            yield chunk
+            progress.advance(task, len(chunk))
+
+
+add_to(release)

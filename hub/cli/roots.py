@@ -1,0 +1,217 @@
+"""`flaghoist root`: make, show and publish the root of trust, which says whose signatures count."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import click
+import msgspec
+
+from hub.cli import output
+from hub.cli.api import Hub
+from hub.cli.files import read_small
+from hub.cli.options import file_argument, hub_options, json_option
+from hub.errors import SetupError
+from hub.identity import keys as keyfiles
+from hub.identity.files import write_atomic
+from topics import codec, envelope, names, trust
+from topics.documents import KeyRole, Root, TrustRole
+from topics.errors import TopicError
+
+ROLES: Final[tuple[TrustRole, ...]] = ("root", "release", "deployment")
+DAY_MS: Final = 86_400_000
+
+
+class DeploymentKey(msgspec.Struct, frozen=True):
+    """What `GET /trust/deployment-key` answers."""
+
+    fleet: str
+    keyid: str
+    public_key: str
+
+
+@click.group()
+def root() -> None:
+    """Make, show and publish the root of trust."""
+
+
+@root.command()
+@click.option("--fleet", required=True, help="Name of the fleet.")
+@click.option(
+    "--root-key",
+    "root_keys",
+    multiple=True,
+    required=True,
+    type=file_argument,
+    help="Private key that signs this root and the next; may be given several times.",
+)
+@click.option(
+    "--release-key",
+    "release_keys",
+    multiple=True,
+    required=True,
+    type=file_argument,
+    help="Public key whose owner may sign releases; may be given several times.",
+)
+@click.option(
+    "--deployment-key",
+    "deployment_keys",
+    multiple=True,
+    required=True,
+    help="Public key file of the hub, or the hub's address to ask it there.",
+)
+@click.option(
+    "--threshold",
+    default="root=1,release=1,deployment=1",
+    show_default=True,
+    help="How many keys of each role must agree.",
+)
+@click.option("--expires-days", type=click.IntRange(1, 36_500), default=730, show_default=True)
+@click.option("--out", type=file_argument, default=Path("root.1.dsse"), show_default=True)
+@json_option
+def init(
+    fleet: str,
+    root_keys: tuple[Path, ...],
+    release_keys: tuple[Path, ...],
+    deployment_keys: tuple[str, ...],
+    threshold: str,
+    expires_days: int,
+    out: Path,
+    as_json: bool,
+) -> None:
+    """Make version 1 of a fleet's root of trust, signed by the root keys."""
+    try:
+        names.fleet(fleet)
+    except TopicError as error:
+        raise click.UsageError(str(error)) from None
+    thresholds = parse_thresholds(threshold)
+    if out.exists():
+        raise SetupError(f"{out} already exists; devices may have pinned it, so choose another --out")
+    signers = [keyfiles.load_private(path) for path in root_keys]
+    publics: dict[TrustRole, list[bytes]] = {
+        "root": [bytes(key.verify_key) for key in signers],
+        "release": [keyfiles.load_public(path).raw for path in release_keys],
+        "deployment": [_deployment_key(text, fleet) for text in deployment_keys],
+    }
+    document = make_root(fleet, publics, thresholds, expires_at=now_ms() + expires_days * DAY_MS)
+    data = envelope.sign(codec.encode(document), "root", signers)
+    trust.open_root(data)
+    write_atomic(out, data, 0o644)
+    _show(out, data, as_json=as_json)
+
+
+@root.command()
+@click.argument("file", type=file_argument)
+@json_option
+def show(file: Path, as_json: bool) -> None:
+    """Show a root document: its keys, thresholds and expiry."""
+    _show(file, read_small(file, "a root document", limit=trust.ROOT_LIMIT), as_json=as_json)
+
+
+@root.command()
+@click.argument("file", type=file_argument)
+@json_option
+@hub_options
+def publish(file: Path, as_json: bool, hub: Hub) -> None:
+    """Give a root document to the hub, which hands it on to devices."""
+    data = read_small(file, "a root document", limit=trust.ROOT_LIMIT)
+    document = trust.open_root(data)
+    answer = hub.post_bytes("/trust/roots", data, len(data), "application/octet-stream")
+    if as_json:
+        output.emit_json(hub.read(answer, dict))
+        return
+    output.emit(f"root {document.version} of {document.fleet} published, sha256 {trust.sha256(data)}")
+
+
+def make_root(
+    fleet: str, keys: dict[TrustRole, list[bytes]], thresholds: dict[TrustRole, int], *, expires_at: int
+) -> Root:
+    """Return version 1 of a root. `expires_at` is in ms. Raises `click.UsageError` for a threshold not reachable."""
+    roles = {}
+    for role in ROLES:
+        keyids = sorted({envelope.key_id(key) for key in keys[role]})
+        if thresholds[role] > len(keyids):
+            raise click.UsageError(
+                f"threshold {role}={thresholds[role]} can never be reached with {len(keyids)} {role} "
+                f"key{'s' if len(keyids) > 1 else ''}; give more keys or a lower threshold"
+            )
+        roles[role] = KeyRole(keyids=keyids, threshold=thresholds[role])
+    every = {envelope.key_id(key): key for role in ROLES for key in keys[role]}
+    return Root(fleet=fleet, version=1, expires_at=expires_at, keys=every, roles=roles)
+
+
+def parse_thresholds(text: str) -> dict[TrustRole, int]:
+    """Return the thresholds in `root=1,release=2`, 1 for a role not named; raises `click.UsageError`."""
+    thresholds: dict[TrustRole, int] = dict.fromkeys(ROLES, 1)
+    for part in text.split(","):
+        name, _, number = part.strip().partition("=")
+        role = next((role for role in ROLES if role == name), None)
+        if role is None or not (number.isascii() and number.isdigit()) or not 1 <= int(number) <= 16:
+            raise click.UsageError(
+                f"--threshold {part.strip()!r} is not ROLE=NUMBER; it looks like root=1,release=2,deployment=1"
+            )
+        thresholds[role] = int(number)
+    return thresholds
+
+
+def now_ms() -> int:
+    """Return the time in ms."""
+    return time.time_ns() // 1_000_000
+
+
+def _deployment_key(text: str, fleet: str) -> bytes:
+    if not text.startswith(("http://", "https://")):
+        return keyfiles.load_public(Path(text)).raw
+    hub = Hub(text, "")
+    try:
+        answer = hub.read(hub.get("/trust/deployment-key"), DeploymentKey)
+    finally:
+        hub.close()
+    if answer.fleet != fleet:
+        raise click.UsageError(f"the hub at {hub.url} serves fleet {answer.fleet!r}, not {fleet!r}")
+    try:
+        raw = bytes.fromhex(answer.public_key)
+    except ValueError:
+        raw = b""
+    if len(raw) != 32 or envelope.key_id(raw) != answer.keyid:
+        raise SetupError(f"the hub at {hub.url} answers a deployment key whose keyid is not its own")
+    output.remark(f"deployment key {answer.keyid} came from {hub.url}; compare it with what the hub printed")
+    return raw
+
+
+def _show(file: Path, data: bytes, *, as_json: bool) -> None:
+    document = trust.open_root(data)
+    expires = datetime.fromtimestamp(document.expires_at / 1000, UTC)
+    expired = now_ms() >= document.expires_at
+    if as_json:
+        roles = {
+            role: {"threshold": entry.threshold, "keyids": entry.keyids}
+            for role, entry in document.roles.items()
+        }
+        output.emit_json(
+            {
+                "file": str(file),
+                "fleet": document.fleet,
+                "version": document.version,
+                "roles": roles,
+                "sha256": trust.sha256(data),
+                "expires_at": expires.isoformat(timespec="seconds").replace("+00:00", "Z"),
+                "expired": expired,
+            }
+        )
+        return
+    pairs: list[tuple[str, object]] = [
+        ("file", file),
+        ("fleet", document.fleet),
+        ("version", document.version),
+        ("expires", f"{expires:%Y-%m-%d %H:%M} UTC{' (EXPIRED)' if expired else ''}"),
+        ("sha256", trust.sha256(data)),
+    ]
+    for role in ROLES:
+        entry = document.roles.get(role)
+        if entry is not None:
+            pairs.append((role, f"{entry.threshold} of {len(entry.keyids)}: {' '.join(entry.keyids)}"))
+    output.fields(pairs)
