@@ -25,7 +25,7 @@ from nacl.signing import SigningKey, VerifyKey
 
 from topics import codec
 from topics.errors import DecodeError
-from topics.fields import DeviceId, Name, PublicKey, Sha256, Signature, Text
+from topics.fields import DeviceId, LongText, Name, PublicKey, Sha256, Signature, Text
 
 Envelope = Annotated[bytes, Meta(max_length=16 * 1024)]
 TOKEN_PREFIX = "fh1."  # noqa: S105  (a format mark, not a secret)
@@ -95,8 +95,8 @@ class RegisterAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """All a device needs: the roots from v1 on, the CA, its certificate, and the signed config and desired state."""
 
     roots: Annotated[list[Envelope], Meta(min_length=1, max_length=256)]
-    ca_pem: Annotated[str, Meta(max_length=16_384)]
-    certificate_pem: Annotated[str, Meta(max_length=16_384)]
+    ca_pem: LongText
+    certificate_pem: LongText
     config: Envelope
     desired: Envelope
     detail: Text = ""
