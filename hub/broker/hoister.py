@@ -190,6 +190,6 @@ def _payload(message: Message) -> bytes:
 
 
 def _properties() -> Properties:
-    properties = Properties(PacketTypes.PUBLISH)
+    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
     properties.ContentType = MSGPACK
     return properties

@@ -11,7 +11,7 @@ from hub.deployment import counts
 from hub.deployment.manifests import policy_of
 from hub.deployment.rules import Counts
 from hub.deployment.service import get_release, release_view
-from hub.errors import NotFound
+from hub.errors import Invalid, NotFound
 from hub.store import Row, Tx
 from topics import codec
 from topics.channels import DESIRED, MANIFEST, UPLINK_LIMIT
@@ -28,6 +28,9 @@ from topics.trust import (
     accept_manifest,
     open_release,
 )
+
+MAX_LIMIT = 500
+"""Largest page of a list."""
 
 
 def progress(tx: Tx, release_id: str, *, now: int, observed_since: int) -> dict[str, Any]:
@@ -181,3 +184,20 @@ def retained(tx: Tx, topic: str) -> bytes:
     if row is None:
         raise NotFound(f"Nothing is retained on {topic}.")
     return bytes(row["payload"])
+
+
+def page(tx: Tx, *, role: str | None, limit: int, cursor: int | None) -> dict[str, Any]:
+    """Return one page of releases, newest sequence first; a limit out of range is an error."""
+    if not 1 <= limit <= MAX_LIMIT:
+        raise Invalid(f"limit must be 1 to {MAX_LIMIT}.", rule="limit")
+    where = ["releases.sequence < :cursor"]
+    params: dict[str, Any] = {"cursor": cursor or 2**62, "limit": limit + 1}
+    if role is not None:
+        where.append("releases.role = :role")
+        params["role"] = role
+    rows = tx.all(
+        f"SELECT * FROM releases WHERE {' AND '.join(where)} ORDER BY sequence DESC, id LIMIT :limit",  # noqa: S608
+        params,
+    )
+    more = rows[limit - 1]["sequence"] if len(rows) > limit else None
+    return {"items": [release_view(row) for row in rows[:limit]], "next_cursor": more}

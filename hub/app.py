@@ -1,0 +1,232 @@
+"""The one place that builds the hub and takes it down again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import tzinfo
+from importlib.metadata import version
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import structlog
+import uvicorn
+from nacl.signing import SigningKey
+
+from hub import auth, config, jobs
+from hub.artifacts.files import BundleFiles
+from hub.artifacts.service import Artifacts
+from hub.broker import hoister as hoisting
+from hub.broker.config import BrokerSettings
+from hub.broker.credentials import service_credentials
+from hub.broker.mosquitto import Mosquitto
+from hub.caller import rule
+from hub.deployment.manifests import ensure_role
+from hub.deployment.routes import Observed
+from hub.deployment.service import Deployment
+from hub.http import Services, application
+from hub.identity import keys
+from hub.identity.ca import Authorities, open_authorities
+from hub.leader import Leader
+from hub.registry.service import Endpoints, Registry
+from hub.shared import Health
+from hub.signer import MANIFEST_LIFETIME_MS, Signer
+from hub.store import SqliteStore, Store
+from hub.times import now_ms
+from topics.channels import Principal
+
+_log = structlog.get_logger("hub")
+STOP_S = 5
+
+
+class Server(uvicorn.Server):
+    """uvicorn inside our own loop, where signals are ours."""
+
+    @contextlib.contextmanager
+    def capture_signals(self):  # type: ignore[no-untyped-def]
+        """Leave signals to whoever runs the loop."""
+        yield
+
+
+@asynccontextmanager
+async def running(settings: config.Settings) -> AsyncIterator[config.Settings]:
+    """Run the whole hub; yields the settings with the ports that were chosen. Raises `SetupError`."""
+    async with AsyncExitStack() as stack:
+        lock = config.open_data(settings.data)
+        stack.callback(os.close, lock)
+        store = SqliteStore(settings.data / "hub.db")
+        stack.callback(store.close)
+        fleet = config.fleet_name(store, settings.fleet)
+        auth.ensure_admin(store, settings.data / "admin.token", now_ms())
+        authorities = open_authorities(settings.data / "ca", fleet, now=now_ms() // 1000)
+        signer = Signer(fleet, _deployment_key(settings))
+        listener = config.listen(settings.http, config.number(store, "http_port"))
+        stack.callback(listener.close)
+        broker = await stack.enter_async_context(_broker(settings, store, authorities))
+        chosen = _chosen(settings, store, listener, broker)
+        await _services(stack, chosen, store, signer, authorities, listener, broker)
+        yield chosen
+
+
+def _deployment_key(settings: config.Settings) -> SigningKey:
+    folder = settings.data / "keys"
+    path = folder / "deployment.key"
+    if not path.exists():
+        folder.mkdir(exist_ok=True, mode=0o700)
+        keys.save(folder, "deployment", keys.generate())
+    return keys.load_private(path)
+
+
+def _broker(settings: config.Settings, store: Store, authorities: Authorities) -> Mosquitto:
+    public_host = settings.public_mqtt.rpartition(":")[0] or settings.mqtt.host
+    return Mosquitto(
+        BrokerSettings(
+            folder=settings.data / "broker",
+            fleet=settings.fleet,
+            host=settings.mqtt.host,
+            device_port=settings.mqtt.port or config.number(store, "mqtt_port"),
+            hosts=() if public_host in ("0.0.0.0", "::") else (public_host,),  # noqa: S104
+        ),
+        authorities,
+        now=lambda: now_ms() // 1000,
+    )
+
+
+def _chosen(
+    settings: config.Settings, store: Store, listener: socket.socket, broker: Mosquitto
+) -> config.Settings:
+    """Return the settings with real ports, which are kept for the next start: devices were told them."""
+    http = config.Address(settings.http.host, listener.getsockname()[1])
+    mqtt = config.Address(settings.mqtt.host, broker.device_port)
+    config.remember(store, "http_port", str(http.port))
+    config.remember(store, "mqtt_port", str(mqtt.port))
+    return config.Settings(
+        data=settings.data,
+        fleet=settings.fleet,
+        http=http,
+        mqtt=mqtt,
+        public_http=(settings.public_http or f"http://{http}").rstrip("/"),
+        public_mqtt=settings.public_mqtt or str(mqtt),
+        update_interval=settings.update_interval,
+    )
+
+
+async def _services(
+    stack: AsyncExitStack,
+    settings: config.Settings,
+    store: Store,
+    signer: Signer,
+    authorities: Authorities,
+    listener: socket.socket,
+    broker: Mosquitto,
+) -> None:
+    sources = [settings.public_http + "/artifacts/{role}/{release}/bundle"]
+    mqtt = config.parse_address(settings.public_mqtt)
+    started = now_ms()
+
+    def observed_since() -> int:
+        return started
+
+    deployment = Deployment(store, signer, sources, now_ms, observed_since)
+    registry = Registry(
+        store,
+        signer,
+        authorities.device,
+        Endpoints(mqtt.host, mqtt.port, settings.public_http, settings.update_interval),
+        config.secret(store, "nonce_secret"),
+        lambda tx, role, now: ensure_role(tx, signer, role, sources, now),
+        now_ms,
+    )
+    credentials = service_credentials(
+        settings.data / "services", authorities.service, Principal.HOISTER, now=now_ms() // 1000
+    )
+    hoister = hoisting.Hoister(
+        store,
+        signer.fleet,
+        lambda: hoisting.client("127.0.0.1", broker.service_port, credentials.context()),
+    )
+    leader = Leader(store, deployment, observed_since)
+    store.on_commit(hoister.wake)
+    store.on_commit(leader.wake)
+    health = Health(
+        {
+            "broker": lambda: broker.problem,
+            "hoister": lambda: hoister.problem,
+            "leader": lambda: leader.problem,
+            "root": lambda: _root_problem(store),
+        }
+    )
+    services = Services(
+        store=store,
+        signer=signer,
+        registry=registry,
+        deployment=deployment,
+        artifacts=Artifacts(store, BundleFiles(settings.data / "artifacts"), now_ms),
+        observed=Observed(observed_since, signer.fleet, zones),
+        health=health,
+    )
+    await _background(stack, hoister.run(), "hoister")
+    await _background(stack, leader.run(), "leader")
+    scheduler = jobs.schedule(
+        leader.wake,
+        lambda: _refresh(deployment),
+    )
+    scheduler.start()
+    stack.callback(scheduler.shutdown, wait=False)
+    app = application(services, auth.Authenticator(store, signer.fleet, now_ms), version("flaghoist"))
+    server = Server(
+        uvicorn.Config(
+            app, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=STOP_S
+        )
+    )
+    serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
+    stack.push_async_callback(_stop_server, server, serving)
+    while not server.started and not serving.done():
+        await asyncio.sleep(0.01)
+
+
+def zones(name: str) -> tzinfo | None:
+    """Return a time zone by IANA name, None for one that this machine does not know."""
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return None
+
+
+def _root_problem(store: Store) -> str:
+    with store.read() as tx:
+        row = tx.one("SELECT version FROM roots LIMIT 1")
+    return (
+        "" if row else "no root of trust yet; make one with flaghoist root init and send it with root publish"
+    )
+
+
+def _refresh(deployment: Deployment) -> None:
+    deployment.refresh(rule("refresh"), before=now_ms() + MANIFEST_LIFETIME_MS // 2)
+
+
+async def _background(stack: AsyncExitStack, work: Coroutine[Any, Any, None], name: str) -> None:
+    task = asyncio.create_task(work, name=name)
+    task.add_done_callback(_tell_death)
+    stack.push_async_callback(_cancel, task)
+
+
+def _tell_death(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        _log.error("a part of the hub died", part=task.get_name(), exc_info=task.exception())
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+async def _stop_server(server: Server, serving: asyncio.Task[None]) -> None:
+    server.should_exit = True
+    with contextlib.suppress(asyncio.CancelledError):
+        await serving

@@ -1,0 +1,140 @@
+"""Settings of `flaghoist-hub up`, and the data directory they live in."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import socket
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from hub.errors import SetupError
+from hub.store import Store
+from topics import names
+from topics.errors import TopicError
+
+
+class Address(msgspec.Struct, frozen=True):
+    """A host and a port; port 0 means any free one."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What an operator says at the start. `public_*` are what devices are told, when it differs."""
+
+    data: Path
+    fleet: str
+    http: Address
+    mqtt: Address
+    public_http: str = ""
+    public_mqtt: str = ""
+    update_interval: int = 300
+
+
+def parse_address(text: str) -> Address:
+    """Return `HOST:PORT` as an address; raises `SetupError`."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdigit() or int(port) > 65_535 or not host:
+        raise SetupError(f"{text!r} is not an address; write HOST:PORT, for instance 127.0.0.1:8080.")
+    return Address(host.strip("[]"), int(port))
+
+
+def open_data(folder: Path) -> int:
+    """Make sure the data directory is ours alone and return the lock that keeps a second hub out.
+
+    Raises `SetupError` when it cannot be written or another hub runs on it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise SetupError(
+            f"The data directory {folder} cannot be written ({error.strerror}); "
+            "choose another with --data or mend its permissions."
+        ) from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(lock)
+        raise SetupError(f"Another hub is running on {folder}; stop it, or choose another --data.") from None
+    return lock
+
+
+def listen(address: Address, remembered: int = 0) -> socket.socket:
+    """Return a listening TCP socket; a port of 0 takes the remembered one if free, else any.
+
+    Raises `SetupError` when the port is in use or the host is not this machine's.
+    """
+    for port in dict.fromkeys([address.port or remembered, address.port]):
+        # getaddrinfo, so that a name and an IPv6 address work as well.
+        try:
+            family, _, _, _, target = socket.getaddrinfo(address.host, port, type=socket.SOCK_STREAM)[0]
+        except OSError:
+            raise SetupError(f"{address.host} is not a host this machine knows; mend --http.") from None
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(target)
+            listener.listen(1024)
+        except OSError:
+            listener.close()
+            continue
+        return listener
+    raise SetupError(f"{address} cannot be listened on; stop what uses it, or choose another with --http.")
+
+
+def meta(store: Store, key: str, default: str) -> str:
+    """Return a value that is written at the first start and kept for good."""
+    with store.write() as tx:
+        tx.execute(
+            "INSERT INTO meta (key, value) VALUES (:key, :value) ON CONFLICT (key) DO NOTHING",
+            {"key": key, "value": default},
+        )
+        row = tx.one("SELECT value FROM meta WHERE key = :key", {"key": key})
+    return str(row["value"]) if row else default
+
+
+def remember(store: Store, key: str, value: str) -> None:
+    """Write down a value that may change from start to start."""
+    with store.write() as tx:
+        tx.execute(
+            "INSERT INTO meta (key, value) VALUES (:key, :value) "
+            "ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+            {"key": key, "value": value},
+        )
+
+
+def fleet_name(store: Store, wanted: str) -> str:
+    """Return the fleet of this data directory; it is chosen once. Raises `SetupError`."""
+    try:
+        names.fleet(wanted)
+    except TopicError as error:
+        raise SetupError(f"{error}.") from None
+    fleet = meta(store, "fleet", wanted)
+    if fleet != wanted:
+        raise SetupError(
+            f"This data directory belongs to the fleet {fleet!r}; start with --fleet {fleet} or another --data."
+        )
+    return fleet
+
+
+def secret(store: Store, key: str) -> bytes:
+    """Return a random secret of this installation, made at the first start."""
+    return bytes.fromhex(meta(store, key, secrets.token_hex(32)))
+
+
+def number(store: Store, key: str) -> int:
+    """Return a remembered number, 0 if there is none."""
+    with store.read() as tx:
+        row = tx.one("SELECT value FROM meta WHERE key = :key", {"key": key})
+    with suppress(ValueError):
+        return int(row["value"]) if row else 0
+    return 0

@@ -1,0 +1,199 @@
+"""HTTP of deployment control; thin."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import tzinfo
+from typing import Annotated, Any, Literal
+
+import msgspec
+from litestar import Controller, Request, Response, get, post
+from litestar.datastructures import State
+from litestar.status_codes import HTTP_200_OK
+
+from hub.deployment import views
+from hub.deployment.policy import Policy
+from hub.deployment.service import Deployment, get_release, release_view
+from hub.errors import Forbidden, Invalid
+from hub.store import Store
+from hub.times import now_ms, rfc3339
+from topics import names
+from topics.channels import DESIRED, MANIFEST
+from topics.errors import TopicError
+from topics.fields import Text
+
+AnyRequest = Request[Any, Any, State]
+ENVELOPE_TYPE = "application/vnd.flaghoist.envelope+msgpack"
+Base64 = Annotated[str, msgspec.Meta(max_length=16 * 1024)]
+
+
+class Observed(msgspec.Struct, frozen=True):
+    """What reading needs beside the store: since when ingest is caught up (ms), the fleet, and time zones."""
+
+    since: Callable[[], int]
+    fleet: str
+    zones: Callable[[str], tzinfo | None]
+
+
+class ReleaseRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A signed release envelope (base64) and its rollout policy."""
+
+    envelope: Base64
+    policy: Policy | None = None
+
+
+class PromoteRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    """Which segment, and what share of it in percent (0 exclusive to 100)."""
+
+    target_segment: Literal["canary", "early", "general"]
+    rollout_percentage: float = 100.0
+    reason: Text = ""
+
+
+class Reason(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Why, in the operator's words; it stands in the audit."""
+
+    reason: Text = ""
+
+
+class DeploymentController(Controller):
+    """`/releases`, `/manifests` and a device's own desired state."""
+
+    path = "/"
+    tags = ["deployment"]  # noqa: RUF012  (litestar reads it from the class)
+
+    @post("/releases", opt={"access": "release-manager"}, sync_to_thread=True)
+    def declare(self, request: AnyRequest, deployment: Deployment, data: ReleaseRequest) -> dict[str, Any]:
+        """Declare a signed release; it is a draft until its bundle is uploaded."""
+        return _release(deployment.declare(data.envelope, data.policy, request.state.caller))
+
+    @get("/releases", opt={"access": "viewer"}, sync_to_thread=True)
+    def index(
+        self, store: Store, role: str | None = None, limit: int = 100, cursor: int | None = None
+    ) -> dict[str, Any]:
+        """List releases, newest sequence first."""
+        with store.read() as tx:
+            page = views.page(tx, role=role, limit=limit, cursor=cursor)
+        return {**page, "items": [_release(item) for item in page["items"]]}
+
+    @get("/releases/{release_id:str}", opt={"access": "viewer"}, sync_to_thread=True)
+    def show(self, store: Store, release_id: str) -> dict[str, Any]:
+        """Show one release."""
+        with store.read() as tx:
+            return _release(release_view(get_release(tx, release_id)))
+
+    @post(
+        "/releases/{release_id:str}/promote",
+        opt={"access": "release-manager"},
+        sync_to_thread=True,
+        status_code=HTTP_200_OK,
+    )
+    def promote(
+        self, request: AnyRequest, deployment: Deployment, release_id: str, data: PromoteRequest
+    ) -> dict[str, Any]:
+        """Offer a release to a share of a segment."""
+        caller = request.state.caller
+        return _release(
+            deployment.promote(release_id, data.target_segment, data.rollout_percentage, caller, data.reason)
+        )
+
+    @post(
+        "/releases/{release_id:str}/pause",
+        opt={"access": "operator"},
+        sync_to_thread=True,
+        status_code=HTTP_200_OK,
+    )
+    def pause(
+        self, request: AnyRequest, deployment: Deployment, release_id: str, data: Reason | None = None
+    ) -> dict[str, Any]:
+        """Stop new starts; what has begun finishes."""
+        return _release(deployment.pause(release_id, request.state.caller, _text(data)))
+
+    @post(
+        "/releases/{release_id:str}/resume",
+        opt={"access": "release-manager"},
+        sync_to_thread=True,
+        status_code=HTTP_200_OK,
+    )
+    def resume(
+        self, request: AnyRequest, deployment: Deployment, release_id: str, data: Reason | None = None
+    ) -> dict[str, Any]:
+        """Go on after a pause or a halt."""
+        return _release(deployment.resume(release_id, request.state.caller, _text(data)))
+
+    @post(
+        "/releases/{release_id:str}/rollback",
+        opt={"access": "operator"},
+        sync_to_thread=True,
+        status_code=HTTP_200_OK,
+    )
+    def rollback(
+        self, request: AnyRequest, deployment: Deployment, release_id: str, data: Reason | None = None
+    ) -> dict[str, Any]:
+        """Withdraw a release from every device that runs it."""
+        return _release(deployment.rollback(release_id, request.state.caller, _text(data)))
+
+    @get("/releases/{release_id:str}/progress", opt={"access": "viewer"}, sync_to_thread=True)
+    def progress(self, store: Store, observed: Observed, release_id: str) -> dict[str, Any]:
+        """Show how far a rollout is, per segment."""
+        with store.read() as tx:
+            found = views.progress(tx, release_id, now=now_ms(), observed_since=observed.since())
+        segments = [
+            {**row, "started_at": rfc3339(row["started_at"]), "finished_at": rfc3339(row["finished_at"])}
+            for row in found["segments"]
+        ]
+        return {**_release(found), "segments": segments}
+
+    @get(
+        "/releases/{release_id:str}/eligibility/{device_id:str}",
+        opt={"access": "device"},
+        sync_to_thread=True,
+    )
+    def eligibility(
+        self, request: AnyRequest, store: Store, observed: Observed, release_id: str, device_id: str
+    ) -> dict[str, Any]:
+        """Say what the device would decide about the release, on the facts of its last heartbeat."""
+        _own(request, device_id)
+        with store.read() as tx:
+            found = views.eligibility(tx, release_id, device_id, observed.fleet, observed.zones, now=now_ms())
+        return {**found, "as_of": rfc3339(found["as_of"])}
+
+    @get("/manifests/{role:str}/{segment:str}", opt={"access": "device"}, sync_to_thread=True)
+    def manifest(self, store: Store, observed: Observed, role: str, segment: str) -> Response[bytes]:
+        """The very bytes that are retained for a role and segment."""
+        try:
+            topic = MANIFEST.topic(observed.fleet, role=role, segment=segment)
+        except TopicError as error:
+            raise Invalid(f"{error}.", rule="topic") from None
+        return _retained(store, topic)
+
+    @get("/devices/{device_id:str}/desired", opt={"access": "device"}, sync_to_thread=True)
+    def desired(
+        self, request: AnyRequest, store: Store, observed: Observed, device_id: str
+    ) -> Response[bytes]:
+        """The very bytes that are retained for one device."""
+        _own(request, device_id)
+        try:
+            topic = DESIRED.topic(observed.fleet, id=names.device_id(device_id))
+        except TopicError as error:
+            raise Invalid(f"{error}.", rule="topic") from None
+        return _retained(store, topic)
+
+
+def _own(request: AnyRequest, device_id: str) -> None:
+    caller = request.state.caller
+    if caller.role == "device" and caller.name != device_id:
+        raise Forbidden("A device may only read what is its own.", rule="own_device")
+
+
+def _retained(store: Store, topic: str) -> Response[bytes]:
+    with store.read() as tx:
+        return Response(views.retained(tx, topic), media_type=ENVELOPE_TYPE)
+
+
+def _text(data: Reason | None) -> str:
+    return data.reason if data else ""
+
+
+def _release(view: dict[str, Any]) -> dict[str, Any]:
+    return {**view, "created_at": rfc3339(view["created_at"]), "updated_at": rfc3339(view["updated_at"])}

@@ -1,0 +1,101 @@
+"""The Litestar application, from services that somebody else built."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from typing import Any
+
+import msgspec
+import structlog
+from litestar import Litestar
+from litestar.di import Provide
+from litestar.enums import ScopeType
+from litestar.middleware import ASGIMiddleware
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin, YamlRenderPlugin
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+
+from hub.artifacts.routes import ArtifactsController
+from hub.artifacts.service import Artifacts
+from hub.auth import Authenticator, guard
+from hub.deployment.routes import DeploymentController, Observed
+from hub.deployment.service import Deployment
+from hub.problems import HANDLERS
+from hub.registry.routes import RegistryController
+from hub.registry.service import Registry
+from hub.shared import Health, SharedController
+from hub.signer import Signer
+from hub.store import Store
+from hub.telemetry.routes import TelemetryController
+
+_log = structlog.get_logger("hub.http")
+_QUIET = ("/health/live", "/health/ready")
+
+
+class Services(msgspec.Struct, frozen=True):
+    """Everything the routes use; the names are the names that handlers ask for."""
+
+    store: Store
+    signer: Signer
+    registry: Registry
+    deployment: Deployment
+    artifacts: Artifacts
+    observed: Observed
+    health: Health
+
+
+class RequestId(ASGIMiddleware):
+    """Gives every request an id, says it in the answer, and logs one line when it ends."""
+
+    scopes = (ScopeType.HTTP,)
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
+        """Run the rest of the application under the id."""
+        request_id = secrets.token_hex(8)
+        scope["state"]["request_id"] = request_id
+        begin, status = time.monotonic(), 0
+
+        async def tell(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request=request_id):
+            await next_app(scope, receive, tell)
+            if scope["path"] not in _QUIET:
+                milliseconds = round((time.monotonic() - begin) * 1000, 1)
+                _log.info(
+                    "request", method=scope.get("method"), path=scope["path"], status=status, ms=milliseconds
+                )
+
+
+def application(services: Services, authenticator: Authenticator, version: str) -> Litestar:
+    """Return the whole HTTP side of the hub."""
+
+    def provide(value: Any) -> Provide:
+        return Provide(lambda: value, sync_to_thread=False)
+
+    return Litestar(
+        route_handlers=[
+            SharedController,
+            RegistryController,
+            DeploymentController,
+            ArtifactsController,
+            TelemetryController,
+        ],
+        dependencies={name: provide(getattr(services, name)) for name in Services.__struct_fields__},
+        guards=[guard(authenticator)],
+        middleware=[RequestId()],
+        exception_handlers=HANDLERS,  # type: ignore[arg-type]
+        openapi_config=OpenAPIConfig(
+            title="Flaghoist",
+            version=version,
+            path="/docs",
+            render_plugins=[JsonRenderPlugin(path="/openapi.json"), YamlRenderPlugin(path="/openapi.yaml")],
+        ),
+        logging_config=None,
+        debug=False,
+    )

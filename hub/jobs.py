@@ -1,0 +1,24 @@
+"""Periodic work of the leader. The only place that knows APScheduler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from apscheduler.triggers.interval import IntervalTrigger
+
+TICK_S = 1
+REFRESH_S = 3_600
+
+
+def schedule(tick: Callable[[], None], refresh: Callable[[], None]) -> AsyncIOScheduler:
+    """Return a scheduler, not started: `tick` every second (silence becomes `lost`), `refresh` every hour.
+
+    Work that is late or overlaps runs once; functions are called in worker threads.
+    """
+    scheduler = AsyncIOScheduler(
+        job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
+    )
+    scheduler.add_job(tick, IntervalTrigger(seconds=TICK_S), id="tick")
+    scheduler.add_job(refresh, IntervalTrigger(seconds=REFRESH_S), id="refresh-manifests")
+    return scheduler

@@ -1,0 +1,63 @@
+"""What exactly one process does: seal events and judge rollouts, as soon as anything was committed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from hub import events
+from hub.deployment.judge import judge
+from hub.deployment.service import Deployment
+from hub.store import Store, StoreBusy, StoreFull
+from hub.times import now_ms
+
+PAUSE_S: Final = 0.1
+"""Least time between two looks, so that a busy ingest costs ten looks a second and a halt a tenth of one."""
+_log = structlog.get_logger("hub.leader")
+
+
+class Leader:
+    """Runs until cancelled. `observed_since` is when ingest last caught up (ms)."""
+
+    def __init__(self, store: Store, deployment: Deployment, observed_since: Callable[[], int]) -> None:
+        self._store = store
+        self._deployment = deployment
+        self._observed_since = observed_since
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._wake = asyncio.Event()
+        self.problem = ""
+        """One sentence while the leader cannot work, else empty."""
+
+    def wake(self) -> None:
+        """Say that something was committed, or that time has passed. Thread-safe and quick."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._wake.set)
+
+    async def run(self) -> None:
+        """Look after every wake."""
+        self._loop = asyncio.get_running_loop()
+        while True:
+            self._wake.clear()
+            try:
+                await asyncio.to_thread(self.look)
+                self.problem = ""
+            except (StoreBusy, StoreFull) as error:
+                self.problem = f"the store cannot be written: {error}"
+                _log.warning("leader waits", error=str(error))
+                self._wake.set()
+            await asyncio.sleep(PAUSE_S)
+            await self._wake.wait()
+
+    def look(self) -> None:
+        """Judge what is under way, then seal what was written."""
+        changed = judge(self._store, self._deployment, now=now_ms(), observed_since=self._observed_since())
+        for release_id in changed:
+            _log.info("rollout changed by rule", release=release_id)
+        with self._store.read() as tx:
+            unsealed = tx.one("SELECT id FROM events WHERE n IS NULL LIMIT 1")
+        if unsealed:
+            with self._store.write() as tx:
+                events.seal(tx)

@@ -1,0 +1,94 @@
+"""`flaghoist-hub`: run the hub."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import click
+import structlog
+
+from hub import config
+from hub.errors import SetupError
+from hub.logs import configure
+
+EXIT_SETUP = 3
+_ADDRESS = "HOST:PORT"
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(version("flaghoist"), prog_name="flaghoist-hub")
+def main() -> None:
+    """Run the hub of a fleet: broker, ingest, rollouts and the HTTP API.
+
+    Exit codes: 0 stopped in good order, 2 wrong usage, 3 this machine is not ready (a missing program, a
+    port in use, a data directory that cannot be used).
+    """
+
+
+@main.command()
+@click.option(
+    "--data", type=click.Path(path_type=Path), required=True, help="Folder for all that the hub keeps."
+)
+@click.option("--fleet", default="fleet", show_default=True, help="Name of the fleet; chosen once.")
+@click.option(
+    "--http", default="127.0.0.1:8080", show_default=True, metavar=_ADDRESS, help="Where the API listens."
+)
+@click.option(
+    "--mqtt", default="127.0.0.1:8883", show_default=True, metavar=_ADDRESS, help="Where devices connect."
+)
+@click.option("--public-http", default="", metavar="URL", help="How devices reach the API, if otherwise.")
+@click.option(
+    "--public-mqtt", default="", metavar=_ADDRESS, help="How devices reach the broker, if otherwise."
+)
+@click.option(
+    "--update-interval",
+    default=300,
+    show_default=True,
+    type=click.IntRange(5, 604_800),
+    help="Seconds between heartbeats of new devices.",
+)
+def up(
+    data: Path, fleet: str, http: str, mqtt: str, public_http: str, public_mqtt: str, update_interval: int
+) -> None:
+    """Run everything on one machine, Mosquitto included, until SIGTERM or Ctrl-C.
+
+    Port 0 takes a free port at the first start and the same one, if it is free, ever after.
+    """
+    configure()
+    try:
+        settings = config.Settings(
+            data=data.absolute(),
+            fleet=fleet,
+            http=config.parse_address(http),
+            mqtt=config.parse_address(mqtt),
+            public_http=public_http,
+            public_mqtt=public_mqtt,
+            update_interval=update_interval,
+        )
+        asyncio.run(_serve(settings))
+    except SetupError as error:
+        click.echo(f"flaghoist-hub: {error}", err=True)
+        sys.exit(EXIT_SETUP)
+
+
+async def _serve(settings: config.Settings) -> None:
+    from hub.app import running
+
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with running(settings) as chosen:
+        click.echo(f"API       {chosen.public_http}   (OpenAPI at /docs/openapi.json)")
+        click.echo(f"devices   mqtts://{chosen.public_mqtt}")
+        click.echo(f"token     {chosen.data / 'admin.token'}")
+        sys.stdout.flush()
+        structlog.get_logger("hub").info(
+            "up", http=str(chosen.http), mqtt=str(chosen.mqtt), fleet=chosen.fleet
+        )
+        await stop.wait()
+        structlog.get_logger("hub").info("stopping")

@@ -1,0 +1,104 @@
+"""HTTP of the registry; thin."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from litestar import Controller, Request, Response, delete, get, patch, post
+from litestar.datastructures import State
+from litestar.status_codes import HTTP_200_OK, HTTP_202_ACCEPTED
+
+from hub.errors import Invalid, TooLarge
+from hub.registry import views
+from hub.registry.rules import DevicePatch, TokenRequest
+from hub.registry.service import Registry
+from hub.store import Store
+from hub.times import now_ms, rfc3339
+from topics import codec
+from topics.channels import UPLINK_LIMIT
+from topics.enrolment import RegisterRequest
+from topics.errors import DecodeError
+
+AnyRequest = Request[Any, Any, State]
+
+
+class RegistryController(Controller):
+    """`/devices`: registration, reading and changing devices."""
+
+    path = "/devices"
+    tags = ["registry"]  # noqa: RUF012  (litestar reads it from the class)
+
+    @post("/enrolment-tokens", opt={"access": "operator"}, sync_to_thread=True)
+    def create_token(self, request: AnyRequest, registry: Registry, data: TokenRequest) -> dict[str, Any]:
+        """Make an enrolment token; its text is shown this once."""
+        answer = registry.create_token(data, request.state.caller)
+        return {**answer, "expires_at": rfc3339(answer["expires_at"])}
+
+    @post("/register", opt={"access": "public"}, request_max_body_size=UPLINK_LIMIT)
+    async def register(self, request: AnyRequest, registry: Registry) -> Response[bytes]:
+        """Register a device: first for a nonce (202), then with the proof over it (200)."""
+        message = _decode(await request.body(), request.headers.get("content-type"))
+        if message.proof is None:
+            challenge = await asyncio.to_thread(registry.challenge, message)
+            return _msgpack(codec.encode(challenge), HTTP_202_ACCEPTED)
+        answer = await asyncio.to_thread(registry.register, message)
+        return _msgpack(codec.encode(answer), HTTP_200_OK)
+
+    @get("/", opt={"access": "viewer"}, sync_to_thread=True)
+    def index(
+        self,
+        store: Store,
+        role: str | None = None,
+        segment: str | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> dict[str, Any]:
+        """List devices by id, a page at a time."""
+        with store.read() as tx:
+            return views.page(tx, role=role, segment=segment, limit=limit, cursor=cursor, now=now_ms())
+
+    @get("/{device_id:str}", opt={"access": "viewer"}, sync_to_thread=True)
+    def show(self, store: Store, device_id: str) -> Response[dict[str, Any]]:
+        """Show one device, with the ETag that `PATCH` wants."""
+        return _shown(store, device_id)
+
+    @patch("/{device_id:str}", opt={"access": "operator"}, sync_to_thread=True)
+    def change(
+        self, request: AnyRequest, store: Store, registry: Registry, device_id: str, data: DevicePatch
+    ) -> Response[dict[str, Any]]:
+        """Change a device; several fields at once, guarded by `If-Match`."""
+        registry.patch(device_id, data, request.headers.get("if-match", ""), request.state.caller)
+        return _shown(store, device_id)
+
+    @delete("/{device_id:str}", opt={"access": "admin"}, sync_to_thread=True)
+    def remove(self, request: AnyRequest, registry: Registry, device_id: str) -> None:
+        """Forget a device; its id may register again."""
+        registry.delete(device_id, request.state.caller)
+
+    @post("/{device_id:str}/revoke", opt={"access": "operator"}, sync_to_thread=True, status_code=HTTP_200_OK)
+    def revoke(
+        self, request: AnyRequest, store: Store, registry: Registry, device_id: str
+    ) -> Response[dict[str, Any]]:
+        """Withdraw a device's identity."""
+        registry.revoke(device_id, request.state.caller)
+        return _shown(store, device_id)
+
+
+def _shown(store: Store, device_id: str) -> Response[dict[str, Any]]:
+    with store.read() as tx:
+        view, etag = views.one(tx, device_id, now_ms())
+    return Response(view, headers={"ETag": etag})
+
+
+def _decode(body: bytes, content_type: str | None) -> RegisterRequest:
+    try:
+        return codec.decode(body, RegisterRequest, limit=UPLINK_LIMIT, content_type=content_type)
+    except DecodeError as error:
+        if error.reason == "too_large":
+            raise TooLarge(f"The registration is too large: {error.detail}.") from None
+        raise Invalid(f"The registration cannot be read: {error.detail}.", rule=error.reason) from None
+
+
+def _msgpack(body: bytes, status: int) -> Response[bytes]:
+    return Response(body, status_code=status, media_type=codec.MSGPACK)

@@ -1,0 +1,1 @@
+"""Telemetry as people read it. Ingest, which writes it, is `hub.broker.ingest`."""
