@@ -73,7 +73,7 @@ class Hub:
         """Yield the items of every page of a list."""
         cursor: str | None = None
         while True:
-            page = self.read(self.get(path, cursor=cursor, **query), _Page)
+            page = self.read(self.get(path, **query, cursor=cursor), _Page)
             yield from page.items
             if page.next_cursor is None:
                 return

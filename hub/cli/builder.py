@@ -1,10 +1,4 @@
-"""From a role's folder in a git commit to a folder with a bundle and an unsigned release.
-
-OUT/<release id>/bundle.tar.gz    what devices download
-                 checksums.json   every file of it
-                 release.msgpack  the payload that the release keys sign
-                 policy.json      the role's rollout.json, when it has one
-"""
+"""From a role's folder in a git commit to a folder with a bundle and an unsigned release."""
 
 from __future__ import annotations
 
@@ -14,22 +8,18 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
+from hub.artifacts.verify import verify_bundle
 from hub.cli import members, pack
 from hub.cli.errors import Refused
 from hub.cli.gitrepo import Blobs, Commit, Entry, Repository
-from hub.errors import SetupError
+from hub.cli.releasefolder import BUNDLE, CHECKSUMS, PAYLOAD, POLICY
+from hub.errors import Invalid, SetupError
 from topics import bundle, codec
 from topics.bundle import BundleInfo
 from topics.channels import RELEASE_LIMIT
 from topics.documents import Bundle, Release
 from topics.names import make_release_id
 from topics.trust import sha256
-
-BUNDLE: Final = "bundle.tar.gz"
-CHECKSUMS: Final = "checksums.json"
-PAYLOAD: Final = "release.msgpack"
-ENVELOPE: Final = "release.dsse"
-POLICY: Final = "policy.json"
 
 CHANGELOG_LIMIT: Final = 1024
 SIGNATURES_ROOM: Final = 1024
@@ -58,11 +48,14 @@ def build(
                 policy = _policy(entries, folder, blobs)
                 packed = _pack(made / BUNDLE, chosen, blobs)
             release = make_release(info, packed, commit, fleet=fleet, sequence=sequence)
-            (made / CHECKSUMS).write_bytes(bundle.checksums_bytes(packed.files))
+            # The hub's own judgement, asked before anybody signs what it would not take.
+            (made / CHECKSUMS).write_bytes(verify_bundle(made / BUNDLE, release))
             (made / PAYLOAD).write_bytes(codec.encode(release))
             if policy is not None:
                 (made / POLICY).write_bytes(policy)
             return target, release, _put(made, target)
+    except Invalid as error:
+        raise Refused(f"{folder} makes no bundle that a hub would take: {error.detail.rstrip('.')}") from None
     except OSError as error:
         raise SetupError(
             f"cannot write below {out} ({error.strerror}); choose another --out or free some space"

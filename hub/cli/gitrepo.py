@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,20 @@ from hub.cli.errors import Refused
 from hub.errors import SetupError
 
 _OBJECT_ID: Final = re.compile(r"^[0-9a-f]{40}(?:[0-9a-f]{24})?\Z")
+
+_REDIRECTS: Final = frozenset(
+    {
+        "GIT_DIR",
+        "GIT_WORK_TREE",
+        "GIT_COMMON_DIR",
+        "GIT_INDEX_FILE",
+        "GIT_OBJECT_DIRECTORY",
+        "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+        "GIT_NAMESPACE",
+        "GIT_PREFIX",
+    }
+)
+"""Set inside git hooks, where they point git at the hook's repository whatever `-C` says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +79,9 @@ class Repository:
             raise Refused(
                 f"{self.path} has no revision {revision!r}; fetch it first, or look for its name with git log"
             )
-        time, _, message = self._git("log", "-1", "--no-show-signature", "--format=%ct%n%B", oid).partition(
-            "\n"
-        )
+        time, _, message = self._git(
+            "log", "-1", "--no-show-signature", "--encoding=UTF-8", "--format=%ct%n%B", oid
+        ).partition("\n")
         return Commit(oid, int(time) * 1000, message.strip())
 
     def entries(self, commit: str, folder: str) -> list[Entry]:
@@ -76,10 +90,11 @@ class Repository:
         entries = []
         for line in listed.split("\0")[:-1]:
             meta, _, path = line.partition("\t")
-            mode, _, oid, size = meta.split()
-            entries.append(
-                Entry(path.removeprefix(f"{folder}/"), mode, oid, -1 if size == "-" else int(size))
-            )
+            mode, kind, oid, size = meta.split()
+            inside = path.removeprefix(f"{folder}/")
+            if kind == "blob" and not size.isdigit():
+                raise self._damaged(inside)
+            entries.append(Entry(inside, mode, oid, int(size) if kind == "blob" else -1))
         if not entries:
             raise Refused(
                 f"commit {commit[:12]} of {self.path} has no folder {folder}; check --role, --repo and --commit"
@@ -99,9 +114,14 @@ class Repository:
             assert process.stdin is not None  # noqa: S101  (both are pipes, as asked above)
             assert process.stdout is not None  # noqa: S101
             try:
-                yield Blobs(process.stdin, process.stdout, self.path)
+                yield Blobs(process.stdin, process.stdout, self._damaged)
             finally:
                 process.kill()
+
+    def _damaged(self, path: str) -> SetupError:
+        return SetupError(
+            f"git cannot read {path} of {self.path}; the clone is damaged or partial, so clone it again"
+        )
 
     def _git(self, *arguments: str) -> str:
         done = self._run(*arguments)
@@ -138,8 +158,8 @@ class Repository:
 class Blobs:
     """A running `git cat-file --batch`."""
 
-    def __init__(self, requests: IO[bytes], answers: IO[bytes], path: Path) -> None:
-        self._requests, self._answers, self._path = requests, answers, path
+    def __init__(self, requests: IO[bytes], answers: IO[bytes], damaged: Callable[[str], SetupError]) -> None:
+        self._requests, self._answers, self._damaged = requests, answers, damaged
 
     def read(self, entry: Entry) -> bytes:
         """Return a small blob whole."""
@@ -149,31 +169,35 @@ class Blobs:
     @contextmanager
     def open(self, entry: Entry) -> Iterator[Blob]:
         """Open one blob; it has to be read to its end before the next is opened."""
-        self._requests.write(entry.oid.encode() + b"\n")
-        self._requests.flush()
+        try:
+            self._requests.write(entry.oid.encode() + b"\n")
+            self._requests.flush()
+        except BrokenPipeError:
+            raise self._damaged(entry.path) from None
         header = self._answers.readline().split()
         if header[1:2] != [b"blob"] or int(header[2]) != entry.size:
-            raise SetupError(
-                f"git cannot read {entry.path} of {self._path}; the clone is damaged or partial, so clone it again"
-            )
-        yield Blob(self._answers, entry.size)
+            raise self._damaged(entry.path)
+        yield Blob(self._answers, entry.size, self._damaged(entry.path))
         self._answers.read(1)
 
 
 class Blob:
-    """A readable of exactly one blob's bytes."""
+    """A readable of exactly one blob's bytes; raises `damaged` when git has fewer."""
 
-    def __init__(self, source: IO[bytes], size: int) -> None:
-        self._source, self._left = source, size
+    def __init__(self, source: IO[bytes], size: int, damaged: SetupError) -> None:
+        self._source, self._left, self._damaged = source, size, damaged
 
     def read(self, size: int) -> bytes:
         """Return up to `size` bytes, fewer only at the blob's end."""
-        data = self._source.read(min(size, self._left))
+        wanted = min(size, self._left)
+        data = self._source.read(wanted)
+        if len(data) < wanted:
+            raise self._damaged
         self._left -= len(data)
         return data
 
 
 def _environment() -> dict[str, str]:
-    # Inside a git hook these variables point git at the hook's repository, whatever -C says.
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    return kept | {"LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"}
+    kept = {name: value for name, value in os.environ.items() if name not in _REDIRECTS}
+    # A local `git replace` would show other content under the same commit id.
+    return kept | {"LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0", "GIT_NO_REPLACE_OBJECTS": "1"}

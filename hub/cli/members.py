@@ -6,7 +6,8 @@
    left out in silence.
 3. Regular files only: no symbolic link, no submodule, and no pointer of Git LFS in a file's place.
 4. Paths that a device can hold: see `topics.bundle.path`; no two that differ only by case.
-5. `env/*.env.tmpl` are templates of `topics`' syntax; `validate/*` have a shebang and the executable bit.
+5. `env/*.env.tmpl` are templates that a device can fill in (docs/bundle.md); `validate/*` have a shebang and
+   the executable bit.
 6. Images in `compose.yaml` carry a digest, unless `bundle.json` opts out.
 """
 
@@ -35,7 +36,10 @@ _WHY_NOT: Final = {
     "160000": "is a submodule; commit its files in its place",
 }
 _LFS: Final = b"version https://git-lfs.github.com/spec/"
-_TEMPLATE_LINE: Final = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*=(?:[^$]|\$\$|\$\{[A-Za-z_][A-Za-z0-9_]*\})*\Z")
+# Comments are filled in like the rest, so a stray dollar in one would refuse the release on every device.
+_TEMPLATE_LINE: Final = re.compile(
+    r"^(?:\s*#|[A-Za-z_][A-Za-z0-9_]*=)(?:[^$]|\$\$|\$\{[A-Za-z_][A-Za-z0-9_]*\})*\Z"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +103,9 @@ def check(members: list[Member], role: str, folder: str, read: Callable[[Entry],
 def check_template(text: str, where: str) -> None:
     """Refuse an env template with a line that a device could not fill in; see docs/bundle.md."""
     for number, line in enumerate(text.splitlines(), 1):
-        if line.strip() and not line.lstrip().startswith("#") and not _TEMPLATE_LINE.match(line):
+        if line.strip() and not _TEMPLATE_LINE.match(line):
             raise Refused(
-                f"{where}:{number} is not NAME=value with ${{NAME}} for what the device fills in and $$ for a dollar"
+                f"{where}:{number} is not NAME=value; write ${{NAME}} for what the device fills in, $$ for a dollar"
             )
 
 

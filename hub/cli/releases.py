@@ -12,7 +12,7 @@ from nacl.signing import SigningKey
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from hub.cli import builder, output, verify
+from hub.cli import builder, output, releasefolder, verify
 from hub.cli.api import Hub
 from hub.cli.errors import NotTrusted
 from hub.cli.files import read_small
@@ -116,10 +116,10 @@ def sign(folder: Path, key_files: tuple[Path, ...], as_json: bool) -> None:
     payload, made = verify.read_payload(folder)
     verify.require_bundle(folder, made)
     data = _signed(folder, payload, keys)
-    write_atomic(folder / builder.ENVELOPE, data, 0o644)
+    write_atomic(folder / releasefolder.ENVELOPE, data, 0o644)
     signers = [entry.keyid for entry in envelope.open_envelope(data, limit=RELEASE_LIMIT).signatures]
     if as_json:
-        output.emit_json({"id": made.id, "file": str(folder / builder.ENVELOPE), "signatures": signers})
+        output.emit_json({"id": made.id, "file": str(folder / releasefolder.ENVELOPE), "signatures": signers})
         return
     output.fields([("release", made.id), ("signed by", " ".join(signers))])
 
@@ -175,19 +175,19 @@ def publish(folder: Path, policy_file: Path | None, as_json: bool, hub: Hub) -> 
     answer = hub.read(hub.post("/releases", body, key=trust.sha256(data)), dict[str, Any])
     # The hub answers the release it has when the same envelope comes again: after a broken upload, go on there.
     if answer.get("state") in ("draft", "validated"):
-        _upload(hub, folder / builder.BUNDLE, made)
+        _upload(hub, folder / releasefolder.BUNDLE, made)
         answer = hub.read(hub.get(f"/releases/{made.id}"), dict[str, Any])
     show_release(answer, as_json=as_json)
 
 
 def _signed(folder: Path, payload: bytes, keys: list[SigningKey]) -> bytes:
-    path = folder / builder.ENVELOPE
+    path = folder / releasefolder.ENVELOPE
     if not path.exists():
         return envelope.sign(payload, "release", keys)
     data = verify.read_envelope(folder)
     if envelope.open_envelope(data, limit=RELEASE_LIMIT).payload != payload:
         raise NotTrusted(
-            f"{path} is of another release than {folder / builder.PAYLOAD}; delete it and sign anew"
+            f"{path} is of another release than {folder / releasefolder.PAYLOAD}; delete it and sign anew"
         )
     for key in keys:
         data = envelope.add_signature(data, key, limit=RELEASE_LIMIT)
@@ -201,12 +201,12 @@ def _declared(folder: Path, data: bytes) -> Release:
         return codec.decode_signed(payload, Release, limit=RELEASE_LIMIT)
     except DecodeError as error:
         raise NotTrusted(
-            f"{folder / builder.ENVELOPE} holds no release ({error.detail}); sign it again"
+            f"{folder / releasefolder.ENVELOPE} holds no release ({error.detail}); sign it again"
         ) from None
 
 
 def _policy(folder: Path, given: Path | None) -> dict[str, object] | None:
-    path = given or folder / builder.POLICY
+    path = given or folder / releasefolder.POLICY
     if given is None and not path.exists():
         return None
     return builder.check_policy(read_small(path, "a rollout policy"), str(path))

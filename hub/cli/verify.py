@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import tarfile
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
-from hub.cli.builder import BUNDLE, CHECKSUMS, ENVELOPE, PAYLOAD
+from hub.artifacts.verify import verify_bundle
 from hub.cli.errors import NotTrusted
 from hub.cli.files import read_small
-from hub.errors import SetupError
+from hub.cli.releasefolder import BUNDLE, CHECKSUMS, ENVELOPE, PAYLOAD
+from hub.errors import Invalid, SetupError
 from topics import bundle, codec, envelope, trust
-from topics.bundle import FileEntry
 from topics.channels import RELEASE_LIMIT
 from topics.documents import Release, Root
 from topics.errors import DecodeError, TrustError
 
 CHUNK: Final = 1024 * 1024
-EMPTY_SHA256: Final = hashlib.sha256().hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +69,19 @@ def signature_checks(data: bytes, root: Root, *, now: int) -> tuple[list[Check],
 
 def bundle_checks(folder: Path, release: Release) -> Iterator[Check]:
     """Yield the checks of a folder's bundle against `release`, ending at the first that failed."""
-    for check in (_archive, _tar, _checksums, _content):
-        made = check(folder, release)
-        yield made
-        if not made.ok:
-            return
+    archive = _archive(folder / BUNDLE, release)
+    yield archive
+    if not archive.ok:
+        return
+    try:
+        checksums = verify_bundle(folder / BUNDLE, release)
+    except Invalid as error:
+        yield Check(error.rule, False, error.detail.rstrip("."))
+        return
+    files = bundle.parse_checksums(checksums).files
+    yield Check("content", True, f"{len(files)} files, role {release.role}, hook {release.hook}")
+    same = read_small(folder / CHECKSUMS, "a checksums file", limit=bundle.CHECKSUMS_LIMIT) == checksums
+    yield Check("checksums", same, CHECKSUMS + (" names every file" if same else " is not of this bundle"))
 
 
 def require_bundle(folder: Path, release: Release) -> None:
@@ -85,7 +89,7 @@ def require_bundle(folder: Path, release: Release) -> None:
     for check in bundle_checks(folder, release):
         if not check.ok:
             raise NotTrusted(
-                f"{folder / BUNDLE} is not what {release.id} names ({check.detail}); build it again"
+                f"{folder / BUNDLE} is not what {release.id} names ({check.name}: {check.detail}); build it again"
             )
 
 
@@ -100,90 +104,18 @@ def _signature_check(opened: envelope.Envelope, keyid: str, keys: dict[str, byte
     return Check(name, True, "good")
 
 
-def _archive(folder: Path, release: Release) -> Check:
+def _archive(path: Path, release: Release) -> Check:
     digest, size = hashlib.sha256(), 0
-    with _open(folder / BUNDLE) as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-            size += len(chunk)
-    ok = (digest.hexdigest(), size) == (release.bundle.sha256, release.bundle.size)
-    return Check(
-        "bundle",
-        ok,
-        f"sha256 {digest.hexdigest()}, {size} bytes"
-        + ("" if ok else f"; the release says {release.bundle.sha256}, {release.bundle.size} bytes"),
-    )
-
-
-def _tar(folder: Path, release: Release) -> Check:
-    digest = hashlib.sha256()
     try:
-        with _open(folder / BUNDLE) as file, gzip.GzipFile(fileobj=file) as tar:
-            while chunk := tar.read(CHUNK):
+        with path.open("rb") as file:
+            while chunk := file.read(CHUNK):
                 digest.update(chunk)
-    except (OSError, EOFError, zlib.error):
-        return Check("tar", False, "the bundle is not a gzip file")
-    ok = digest.hexdigest() == release.bundle.tar_sha256
-    return Check(
-        "tar",
-        ok,
-        f"sha256 {digest.hexdigest()}" + ("" if ok else f"; the release says {release.bundle.tar_sha256}"),
-    )
-
-
-def _checksums(folder: Path, release: Release) -> Check:
-    data = read_small(folder / CHECKSUMS, "the checksums of a release", limit=bundle.CHECKSUMS_LIMIT)
-    if trust.sha256(data) != release.checksums:
-        return Check(
-            "checksums",
-            False,
-            f"{CHECKSUMS} has sha256 {trust.sha256(data)}; the release says {release.checksums}",
-        )
-    try:
-        files = bundle.parse_checksums(data).files
-    except DecodeError as error:
-        return Check("checksums", False, error.detail)
-    return Check("checksums", True, f"{len(files)} files")
-
-
-def _content(folder: Path, release: Release) -> Check:
-    """The files in the archive are those of the checksums document, and agree with the release."""
-    named = bundle.parse_checksums((folder / CHECKSUMS).read_bytes()).files
-    try:
-        found = list(_files(folder / BUNDLE))
-        info = bundle.parse_info(_member(folder / BUNDLE, bundle.BUNDLE_JSON))
-    except (tarfile.TarError, DecodeError, KeyError, OSError, EOFError, zlib.error) as error:
-        return Check("content", False, f"the archive cannot be read: {error}")
-    if sorted(found, key=lambda file: file.path) != sorted(named, key=lambda file: file.path):
-        return Check("content", False, "the archive holds other files than its checksums name")
-    compose = next((file.sha256 for file in found if file.path == bundle.COMPOSE), EMPTY_SHA256)
-    if compose != release.compose_sha256:
-        return Check("content", False, "compose.yaml is not the one that the release names")
-    if (info.role, info.hook, info.version) != (release.role, release.hook, release.version):
-        return Check("content", False, "bundle.json and the release name another role, hook or version")
-    return Check("content", True, f"role {info.role}, version {info.version}, hook {info.hook}")
-
-
-def _files(path: Path) -> Iterator[FileEntry]:
-    with tarfile.open(path, "r:gz") as archive:
-        for member in archive:
-            if not member.isreg():
-                raise DecodeError("invalid", f"{member.name!r} is not a regular file")
-            digest, source = hashlib.sha256(), archive.extractfile(member)
-            read: Callable[[int], bytes] = source.read if source else lambda _: b""
-            while chunk := read(CHUNK):
-                digest.update(chunk)
-            yield FileEntry(member.name, digest.hexdigest(), member.size, member.mode)
-
-
-def _member(path: Path, name: str) -> bytes:
-    with tarfile.open(path, "r:gz") as archive:
-        source = archive.extractfile(name)
-        return source.read(bundle.BUNDLE_JSON_LIMIT + 1) if source else b""
-
-
-def _open(path: Path) -> IO[bytes]:
-    try:
-        return path.open("rb")
+                size += len(chunk)
     except OSError as error:
         raise SetupError(f"cannot read {path} ({error.strerror}); build the release again") from None
+    seen = f"sha256 {digest.hexdigest()}, {size} bytes"
+    if (digest.hexdigest(), size) == (release.bundle.sha256, release.bundle.size):
+        return Check("bundle", True, seen)
+    return Check(
+        "bundle", False, f"{seen}; the release says {release.bundle.sha256}, {release.bundle.size} bytes"
+    )
