@@ -40,8 +40,10 @@ def on_request_error(_request: AnyRequest, error: RequestError) -> Response[dict
     return problem(error.status, error.title, error.detail, rule=error.rule, headers=headers)
 
 
-def on_http_exception(_request: AnyRequest, error: HTTPException) -> Response[dict[str, Any]]:
+def on_http_exception(request: AnyRequest, error: HTTPException) -> Response[dict[str, Any]]:
     """What the framework refuses: unknown routes, wrong methods, bodies that do not validate."""
+    if error.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return on_bug(request, error)
     extra: dict[str, Any] = {"errors": error.extra} if error.extra else {}
     title = HTTPStatus(error.status_code).phrase
     return problem(error.status_code, title, error.detail or title, headers=error.headers, **extra)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import anyio
 from litestar import Controller, Request, Response, get, post
 from litestar.datastructures import State
 from litestar.response import Stream
@@ -44,7 +44,7 @@ class ArtifactsController(Controller):
         self, request: AnyRequest, artifacts: Artifacts, role: str, release_id: str
     ) -> Response[bytes] | Stream:
         """Download a bundle, whole or one range of it; it never changes."""
-        path, sha256, size = await anyio.to_thread.run_sync(artifacts.find, role, release_id)
+        path, sha256, size = await asyncio.to_thread(artifacts.find, role, release_id)
         headers = {
             "ETag": f'"{sha256}"',
             "Accept-Ranges": "bytes",
@@ -80,11 +80,14 @@ class ArtifactsController(Controller):
 
 
 async def _chunks(path: Path, first: int, left: int) -> AsyncIterator[bytes]:
-    async with await anyio.open_file(path, "rb") as file:
-        await file.seek(first)
+    file = await asyncio.to_thread(path.open, "rb")
+    try:
+        file.seek(first)
         while left > 0:
-            chunk = await file.read(min(CHUNK, left))
+            chunk = await asyncio.to_thread(file.read, min(CHUNK, left))
             if not chunk:
                 return
             left -= len(chunk)
             yield chunk
+    finally:
+        file.close()

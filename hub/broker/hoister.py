@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import socket
 from collections.abc import Callable
 from typing import Final
 
@@ -182,6 +183,8 @@ def client(host: str, port: int, context: object) -> Client:
         keepalive=30,
         timeout=ECHO_TIMEOUT_S,
         max_queued_incoming_messages=ECHO_LIMIT,
+        # A publish and its echo are one small packet each way; Nagle's algorithm would hold each for 40 ms.
+        socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 Params = Mapping[str, Any]
 
@@ -46,6 +46,7 @@ class Tx(Protocol):
         """Return every row."""
 
 
+@runtime_checkable  # litestar checks what it injects
 class Store(Protocol):
     """An engine with its schema migrated."""
 

@@ -1,0 +1,39 @@
+# Flaghoist: every target sets up what it needs.
+
+PYTEST = .venv/bin/python -m pytest
+
+.PHONY: help setup demo test test-all lint format clean
+
+help:
+	@printf '%s\n' \
+	  'make demo           a hub and five devices: a good release reaches all, a bad one stops itself' \
+	  'make demo KEEP=1    the same, left running' \
+	  'make test           the tests, under five minutes' \
+	  'make test-all       the tests and the heavy part' \
+	  'make lint           ruff, mypy and the import layers' \
+	  'make format         let ruff format the code'
+
+setup:
+	@.ci/setup
+
+demo: setup
+	@.venv/bin/python -m tests.e2e.demo $(if $(KEEP),--keep)
+
+test: setup
+	$(PYTEST) -n 2 -m 'not heavy'
+
+test-all: setup
+	$(PYTEST) -n 2 -m heavy
+
+lint: setup
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+format: setup
+	.venv/bin/ruff format .
+	.venv/bin/ruff check --fix .
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
