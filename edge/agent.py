@@ -1,0 +1,541 @@
+"""The agent: events in, effects out. It owns no socket, process or clock; those are handed to it.
+
+Each event (a connection, a message, the update process speaking or ending, time passing) changes what is
+believed or known, is made durable, and leads to at most one decision. A message that is wrong in any way is
+logged with its topic and changes nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final, Literal, Protocol
+
+from edge import (
+    beliefs,
+    clock,
+    commands,
+    facts,
+    heartbeat,
+    memory,
+    probes,
+    records,
+    safemode,
+    schedule,
+    state,
+    update,
+)
+from edge.beliefs import Beliefs, Refusal
+from edge.clock import SystemClock
+from edge.config import Paths, Settings
+from edge.identity import Device
+from edge.memory import Memory
+from edge.outbound import Link, Outbound
+from edge.spool import Spool
+from edge.state import State, Update
+from topics import channels, codec
+from topics.eligibility import Decision
+from topics.errors import ContractError
+from topics.messages import Presence, Receipt, UpdateResult
+from topics.trust import Clock
+
+MAX_STARTS: Final = 8
+"""Starts of the update process before anything was changed, after which an attempt counts as failed."""
+
+log = logging.getLogger("flaghoist")
+
+
+class Jobs(Protocol):
+    """The update process, as the agent sees it."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether it runs."""
+
+    def start(self) -> None:
+        """Start it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """Everything the agent reaches the world by."""
+
+    paths: Paths
+    settings: Settings
+    device: Device
+    clock: SystemClock
+    link: Link
+    jobs: Jobs
+    spool: Spool
+    entropy: Callable[[int], bytes]
+
+
+class Agent:
+    """One device's agent. Times are seconds on the monotonic clock unless they say otherwise."""
+
+    def __init__(self, outside: Outside) -> None:
+        self._out = outside
+        self._paths, self._settings = outside.paths, outside.settings
+        self._state = state.load(self._paths)
+        stored = memory.need(self._paths)
+        self._beliefs = self._reopen(memory.booted(stored, outside.clock.wall(), outside.entropy(4)))
+        self._outbound = Outbound(
+            outside.link,
+            outside.spool,
+            self._settings,
+            fleet=outside.device.fleet,
+            device_id=outside.device.device_id,
+            steady=outside.clock.steady,
+        )
+        self._online = False
+        self._seq = 0
+        self._refusals: dict[str, tuple[str, bytes]] = {}
+        self._verdict: Decision = Decision("nothing_offered")
+        self._heard: set[str] = set()
+        self._heartbeat_at: float | None = None
+        self._wake_at: float | None = None
+        self._check_at: float | None = None
+        self._respawns = 0
+        self.restart_wanted = False
+
+    # Events
+
+    def start(self) -> None:
+        """Begin: carry on what was under way, and see that the committed release runs."""
+        try:
+            memory.save(self._paths, self._memory)
+        except OSError as error:
+            # The boot counter is not worth stopping for; its random part still tells the starts apart.
+            log.warning("cannot write %s: %s", self._paths.memory, error.strerror)
+        with self._guard():
+            self._drain()
+            self._job()
+
+    def will(self) -> tuple[str, bytes]:
+        """Count a connection; return topic and body of the last will that the next one leaves."""
+        changed = records.changed(self._memory, session=self._memory.session + 1)
+        self._beliefs = Beliefs(changed, self._beliefs.manifest, self._beliefs.desired)
+        memory.save(self._paths, changed)
+        return self._outbound.topic("presence"), codec.encode(self._presence("offline", at=0))
+
+    def on_connected(self) -> None:
+        """A connection stands."""
+        self._online = True
+        self._heard.clear()
+        self._out.link.subscribe(self._subscriptions())
+        self._outbound.send("presence", self._presence("online"))
+        self._outbound.connected()
+        self._heartbeat()
+
+    def on_disconnected(self) -> None:
+        """The connection is gone; the device goes on without it."""
+        self._online = False
+        self._outbound.disconnected()
+
+    def on_message(self, topic: str, body: bytes) -> None:
+        """Something arrived. Whatever it is, later messages are still heard."""
+        try:
+            self._heard.add(topic)
+            if topic == self._outbound.topic("receipt"):
+                receipt = codec.decode(body, Receipt, limit=channels.UPLINK_LIMIT)
+                self._outbound.receipt(receipt)
+            elif body:
+                self._judge(topic, body)
+        except ContractError as error:
+            log.warning("%s: %s", topic, error)
+        except OSError as error:
+            # Nothing was taken over; the broker gives it again at the next connection.
+            log.warning("%s: cannot be written down: %s", topic, error.strerror)
+            self._out.link.drop("the disk refuses")
+        except Exception:
+            log.exception("%s: the agent's own fault; the message is passed over", topic)
+
+    def on_published(self, mid: int, reason_code: int) -> None:
+        """The broker answered a publish."""
+        self._outbound.published(mid, reason_code)
+
+    def on_progress(self) -> None:
+        """The update process has made a transition durable."""
+        with self._guard():
+            self._progress()
+
+    def on_job_end(self, code: int) -> None:
+        """The update process has ended, by itself or not."""
+        with self._guard():
+            self._job_end(code)
+
+    def tick(self) -> None:
+        """Time has passed: do what is due."""
+        with self._guard():
+            self._tick()
+
+    def _progress(self) -> None:
+        self._state = state.load(self._paths)
+        self._spool_update()
+        self._heartbeat()
+
+    def _job_end(self, code: int) -> None:
+        self._state = state.load(self._paths)
+        self._drain()
+        under_way = self._under_way
+        if under_way is not None:
+            log.warning("the update process ended with %d while %s", code, under_way.state)
+            if under_way.starts >= MAX_STARTS and under_way.state in ("downloading", "verified", "staged"):
+                self._give_up(under_way)
+            else:
+                self._wake_in(schedule.jitter(self._settings, self._respawns))
+                self._respawns += 1
+                self._heartbeat()
+                return
+        self._respawns = 0
+        self._check_at = self._now + self._settings.check_seconds
+        self._heartbeat()
+        self.consider()
+
+    def _tick(self) -> None:
+        now = self._now
+        self._outbound.tick()
+        if self._wake_at is not None and now >= self._wake_at:
+            self._wake_at = None
+            if self._under_way is not None and not self._out.jobs.busy:
+                self._job()
+            self.consider()
+        if self._check_at is not None and now >= self._check_at and not self._out.jobs.busy:
+            self._job()
+        if self._heartbeat_at is not None and now >= self._heartbeat_at:
+            self._heartbeat()
+            self.consider()
+
+    @property
+    def deadline(self) -> float | None:
+        """When `tick` is wanted, on the monotonic clock."""
+        heartbeat = self._heartbeat_at if self._online else None
+        check = self._check_at if not self._out.jobs.busy else None
+        times = [self._outbound.deadline, heartbeat, self._wake_at, check]
+        return min((time for time in times if time is not None), default=None)
+
+    @property
+    def settled(self) -> bool:
+        """Whether everything retained was heard, nothing runs and every report has its receipt."""
+        wanted = beliefs.topics_of(self._memory, self._out.device.device_id)[1:]
+        heard = all(topic in self._heard for topic in wanted)
+        quiet = not self._out.jobs.busy and self._under_way is None and not self._outbound.awaiting
+        return heard and quiet and not self._outbound.depth
+
+    @property
+    def awaiting(self) -> int:
+        """Publishes that the broker has not acknowledged."""
+        return self._outbound.awaiting
+
+    @property
+    def tls_time(self) -> bool:
+        """Whether the clock may judge dates in certificates."""
+        return self._clock.ok
+
+    @property
+    def update_interval(self) -> float:
+        """Seconds between heartbeats."""
+        return self._settings.heartbeat_seconds or self._memory.update_interval
+
+    def sleep_until(self, next_wake: int) -> None:
+        """Say that the device sleeps until `next_wake` (s since the epoch)."""
+        self._outbound.send("presence", self._presence("sleeping", next_wake=next_wake))
+
+    def goodbye(self) -> None:
+        """Say that the device goes offline in good order."""
+        self._outbound.send("presence", self._presence("offline"))
+
+    # Judging what arrives
+
+    def _judge(self, topic: str, body: bytes) -> None:
+        before = self._beliefs
+        outcome = beliefs.take(before, self._out.device.device_id, topic, body, self._clock)
+        if isinstance(outcome, Refusal):
+            self._refused(outcome, body)
+            return
+        self._refusals.pop(topic, None)
+        if outcome is before:
+            return
+        memory.save(self._paths, outcome.memory)
+        self._beliefs = outcome
+        self._resubscribe(before)
+        if outcome.memory.trust.root is not before.memory.trust.root:
+            # What only the new keys sign may have come before them.
+            for refused_topic, (_, refused_body) in list(self._refusals.items()):
+                self._judge(refused_topic, refused_body)
+        self.consider()
+
+    def _refused(self, refusal: Refusal, body: bytes) -> None:
+        log.warning("%s: refused by check %s: %s", refusal.topic, refusal.check, refusal.detail)
+        if refusal.topic in beliefs.topics_of(self._memory, self._out.device.device_id):
+            self._refusals[refusal.topic] = (refusal.check, body)
+        self._verdict = Decision("untrusted", check=refusal.check, detail=refusal.detail)
+        if not beliefs.is_reported(self._memory, refusal):
+            report = UpdateResult(
+                boot=self._memory.boot,
+                at=self._out.clock.wall() // 1000,
+                spool=state.NO_SPOOL,
+                n=1,
+                state="refused",
+                from_release=self._state.running_id,
+                segment=self._memory.segment,
+                reason="untrusted",
+                check=refusal.check,
+                topic=refusal.topic[:128],
+            )
+            self._remember(memory.with_report(memory.with_refusal(self._memory, refusal.key), report))
+        self._heartbeat()
+
+    def _resubscribe(self, before: Beliefs) -> None:
+        device_id = self._out.device.device_id
+        old = beliefs.topics_of(before.memory, device_id)[1]
+        if self._online and old != beliefs.topics_of(self._memory, device_id)[1]:
+            self._refusals.pop(old, None)
+            self._out.link.unsubscribe([old])
+            self._out.link.subscribe(self._subscriptions())
+
+    # Deciding
+
+    def consider(self) -> None:
+        """Carry out what is pending and decide anew, unless an update is under way."""
+        if self._out.jobs.busy or self._under_way is not None:
+            commands.urgent(self)
+            return
+        safemode.obey(self)
+        commands.carry_out(self)
+        if not self._out.jobs.busy:
+            self._decide(retry=None)
+
+    def decide_now(self, retry: str | None = None) -> Decision:
+        """Return what `decide` says at this moment; `retry` is a release that may be tried although it failed."""
+        offered = beliefs.topics_of(self._memory, self._out.device.device_id)[1]
+        own = facts.of(
+            self._out.device,
+            self._settings,
+            self._beliefs,
+            self._state,
+            retry=retry,
+            refused=self._refusals.get(offered, ("", b""))[0],
+        )
+        return facts.verdict(self._beliefs, own, self._clock)
+
+    def _decide(self, *, retry: str | None) -> None:
+        decision = self.decide_now(retry)
+        changed = (decision.reason, decision.release) != (self._verdict.reason, self._verdict.release)
+        if self._refusals:
+            check = next(iter(self._refusals.values()))[0]
+            self._verdict = Decision("untrusted", self._verdict.release, check)
+        else:
+            self._verdict = decision
+        if decision.eligible:
+            wait = schedule.wait(
+                self._beliefs,
+                self._state,
+                decision,
+                self._settings,
+                device_id=self._out.device.device_id,
+                now=self.now_ms,
+                wall=self._out.clock.wall(),
+            )
+            if wait > 0:
+                self._wake_in(wait)
+            else:
+                self.begin(decision)
+                return
+        if changed:
+            self._heartbeat()
+
+    def begin(self, decision: Decision, *, command: str = "", retry: bool = False) -> None:
+        """Start the update that was decided on. Raises `OSError`."""
+        release, manifest = decision.release, self._beliefs.manifest
+        if release is None or manifest is None:
+            raise LookupError("only an eligible decision starts an update")
+        counted = state.with_attempt(self._state, release.id)
+        wall = self._out.clock.wall()
+        attempt = Update(
+            release=release,
+            sources=list(manifest.manifest.sources),
+            attempt=counted.attempts[release.id],
+            cause="ordered" if decision.ordered else "own",
+            segment=self._memory.segment,
+            manifest=manifest.manifest.issued_at,
+            command=command,
+            retry=retry,
+            fail_by=self._memory.armed,
+            entered=wall,
+        )
+        begun = update.transition(
+            records.changed(counted, update=attempt), "downloading", wall, self._memory.boot, begin=True
+        )
+        self.change_state(begun)
+        if self._memory.armed:
+            self._remember(records.changed(self._memory, armed=""))
+        log.info("starting %s (attempt %d)", release.id, attempt.attempt)
+        self._job()
+        self._heartbeat()
+
+    def _give_up(self, under_way: Update) -> None:
+        ended = records.changed(
+            under_way, reason=f"the update process stopped {under_way.starts} times", cause="own"
+        )
+        self.change_state(
+            update.transition(
+                records.changed(self._state, update=ended),
+                "failed",
+                self._out.clock.wall(),
+                self._memory.boot,
+            )
+        )
+
+    # Effects that others of the agent's modules use
+
+    @property
+    def memory(self) -> Memory:
+        """What is believed and done."""
+        return self._memory
+
+    @property
+    def state(self) -> State:
+        """The update's state."""
+        return self._state
+
+    @property
+    def beliefs(self) -> Beliefs:
+        """What is believed, opened."""
+        return self._beliefs
+
+    @property
+    def now_ms(self) -> int:
+        """The best that is known of the time, in ms."""
+        return self._memory.trust.time(self._clock)
+
+    @property
+    def wall(self) -> int:
+        """The device's clock, in s."""
+        return self._out.clock.wall() // 1000
+
+    def change_memory(self, changed: Memory) -> None:
+        """Make a new memory durable and send its reports. Raises `OSError`."""
+        self._remember(changed)
+
+    def change_state(self, changed: State) -> None:
+        """Make a new state durable and send its reports; only while no update process runs. Raises `OSError`."""
+        state.save(self._paths, changed)
+        self._state = changed
+        self._drain()
+
+    def report_now(self) -> None:
+        """Send a heartbeat at once."""
+        self._heartbeat()
+
+    def check_now(self) -> None:
+        """Start the update process to see that things are as `state` says."""
+        self._job()
+
+    # Small tools
+
+    @contextlib.contextmanager
+    def _guard(self) -> Iterator[None]:
+        """A full disk, or no room for a process, stops one step; it is tried again later."""
+        try:
+            yield
+        except OSError as error:
+            log.warning("not done for now: %s", error)
+            self._wake_in(self._settings.resend_seconds)
+
+    @property
+    def _memory(self) -> Memory:
+        return self._beliefs.memory
+
+    @property
+    def _now(self) -> float:
+        return self._out.clock.steady()
+
+    @property
+    def _clock(self) -> Clock:
+        return clock.judge(self._beliefs.memory.trust, self._out.clock.wall())
+
+    @property
+    def _under_way(self) -> Update | None:
+        current = self._state.update
+        ended = ("committed", "failed", "rolled_back", "refused")
+        return current if current is not None and current.state not in ended else None
+
+    def _reopen(self, stored: Memory) -> Beliefs:
+        now = clock.judge(stored.trust, self._out.clock.wall())
+        return beliefs.reopen(stored, self._out.device.device_id, now)
+
+    def _subscriptions(self) -> list[tuple[str, int]]:
+        return channels.device_subscriptions(
+            self._out.device.fleet, self._out.device.device_id, self._memory.role, self._memory.segment
+        )
+
+    def _job(self) -> None:
+        if self._out.jobs.busy:
+            return
+        self._check_at = None
+        if self._under_way is not None:
+            counted = records.changed(self._under_way, starts=self._under_way.starts + 1)
+            self._state = records.changed(self._state, update=counted)
+            state.save(self._paths, self._state)
+        self._out.jobs.start()
+
+    def _remember(self, changed: Memory) -> None:
+        memory.save(self._paths, changed)
+        self._beliefs = Beliefs(changed, self._beliefs.manifest, self._beliefs.desired)
+        self._drain()
+
+    def _spool_update(self) -> bool:
+        return self._outbound.take(f"update:{self._state.id}", self._state.outbox)
+
+    def _drain(self) -> None:
+        """Move reports from the outboxes to the spool; a full disk leaves them where they are."""
+        try:
+            if self._memory.outbox and self._outbound.take(f"memory:{self._memory.id}", self._memory.outbox):
+                emptied = records.changed(self._memory, outbox=[])
+                memory.save(self._paths, emptied)
+                self._beliefs = Beliefs(emptied, self._beliefs.manifest, self._beliefs.desired)
+            if self._state.outbox and self._spool_update() and not self._out.jobs.busy:
+                emptied_state = records.changed(self._state, outbox=[])
+                state.save(self._paths, emptied_state)
+                self._state = emptied_state
+        except OSError as error:
+            log.warning("reports cannot be written down: %s; they are kept for later", error.strerror)
+
+    def _wake_in(self, seconds: float) -> None:
+        at = self._now + max(0.0, seconds)
+        self._wake_at = at if self._wake_at is None else min(self._wake_at, at)
+
+    def _presence(
+        self, what: Literal["online", "sleeping", "offline"], *, at: int | None = None, next_wake: int = 0
+    ) -> Presence:
+        return Presence(
+            boot=self._memory.boot,
+            session=self._memory.session,
+            state=what,
+            at=max(0, self.wall) if at is None else at,
+            next_wake=next_wake,
+        )
+
+    def _heartbeat(self) -> None:
+        self._heartbeat_at = self._now + self.update_interval
+        if not self._online:
+            return
+        self._drain()
+        self._seq += 1
+        self._outbound.send(
+            "status",
+            heartbeat.build(
+                self._out.device,
+                self._settings,
+                self._beliefs,
+                self._state,
+                self._verdict,
+                readings=probes.read(self._paths.root, self._state.restarts),
+                seq=self._seq,
+                clock=self._clock,
+                spool_depth=self._outbound.depth,
+            ),
+        )

@@ -1,0 +1,79 @@
+"""The update process: started by the agent, ends with the update, dies with the agent."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import logging
+import os
+import signal
+import ssl
+import sys
+from typing import Final
+
+from edge import config
+from edge.clock import SystemClock
+from edge.config import Paths, Settings
+from edge.fetch import Fetcher, Sources
+from edge.identity import Identity
+from edge.update import Tools, Updater
+
+_PR_SET_PDEATHSIG: Final = 1
+
+log = logging.getLogger("flaghoist")
+
+
+def run(paths: Paths, *, tell: int | None, parent: int | None) -> int:
+    """Carry the update in the state directory to its end. Raises `EdgeError`."""
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s update: %(message)s", stream=sys.stderr
+    )
+    if parent is not None and not _die_with(parent):
+        return 1
+    settings = config.load_settings(paths.root)
+    identity = Identity(paths)
+    clock = SystemClock()
+    tools = Tools(
+        paths=paths,
+        settings=settings,
+        device=identity.device,
+        variables=config.load_variables(paths.root),
+        clock=clock,
+        fetcher=lambda urls: _fetcher(settings, identity, urls, clock),
+        tell=lambda: _tell(tell),
+    )
+    try:
+        Updater(tools).run()
+    except OSError as error:
+        log.warning("stopped: %s", error)
+        return 1
+    return 0
+
+
+def _die_with(parent: int) -> bool:
+    """Ask the kernel to end this process with the agent: two of them may not write `state`."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    return os.getppid() == parent
+
+
+def _tell(pipe: int | None) -> None:
+    if pipe is not None:
+        # A parent that is gone is no reason to stop in mid-step; the kernel ends us anyway.
+        with contextlib.suppress(OSError):
+            os.write(pipe, b".")
+
+
+def _fetcher(settings: Settings, identity: Identity, urls: list[str], clock: SystemClock) -> Fetcher:
+    def tls() -> ssl.SSLContext:
+        # Mirrors have certificates of public CAs, the hub one of its own; either way hashes decide.
+        context = ssl.create_default_context()
+        context.load_verify_locations(identity.folder / "ca.pem")
+        return context
+
+    sources = Sources(
+        urls=urls,
+        hub=identity.device.http_url,
+        token=lambda now: identity.token(now, os.urandom(8).hex()),
+        tls=tls,
+    )
+    return Fetcher(settings, sources, clock.wall)

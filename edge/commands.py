@@ -1,0 +1,101 @@
+"""Commands in the desired state: each is carried out once, before it expires, and answered.
+
+That a command was done is written down in the same step as its answer, before or together with its effect;
+a retained desired state that comes again finds it done.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from edge import memory, records, state
+from topics.documents import Command
+from topics.messages import CommandResult
+
+if TYPE_CHECKING:
+    from edge.agent import Agent
+
+URGENT: Final = ("report-now", "restart-agent")
+"""Commands that do not wait for an update to end."""
+
+
+def urgent(agent: Agent) -> None:
+    """Carry out pending commands that an update under way does not hinder."""
+    for command in _pending(agent):
+        if command.kind in URGENT:
+            _quick(agent, command)
+
+
+def carry_out(agent: Agent) -> None:
+    """Carry out all pending commands, as long as none of them starts an update."""
+    for command in _pending(agent):
+        if command.kind == "redeploy":
+            if _redeploy(agent, command):
+                return
+        else:
+            _quick(agent, command)
+
+
+def _pending(agent: Agent) -> list[Command]:
+    held = agent.beliefs.desired
+    if held is None:
+        return []
+    return [
+        command
+        for command in held.desired.commands
+        if command.id not in agent.memory.done and command.expires_at > agent.now_ms
+    ]
+
+
+def _quick(agent: Agent, command: Command) -> None:
+    changed = agent.memory
+    if command.kind == "fail-next-update":
+        changed = records.changed(changed, armed=command.id)
+        _answer(agent, changed, command, ok=True, detail="the next update will fail in probation")
+    elif command.kind == "report-now":
+        _answer(agent, changed, command, ok=True, detail="heartbeat sent")
+        agent.report_now()
+    elif command.kind == "restart-agent":
+        _answer(agent, changed, command, ok=True, detail="the agent restarts")
+        agent.restart_wanted = True
+    else:
+        _answer(agent, changed, command, ok=False, detail="not supported by this agent")
+
+
+def _redeploy(agent: Agent, command: Command) -> bool:
+    """Whether the command started the update process."""
+    last = agent.state.update
+    if last is not None and last.command == command.id:
+        # It was started, and power failed before that was written down.
+        _answer(agent, agent.memory, command, ok=True, detail=f"started {last.release.id}")
+        return False
+    first = agent.decide_now()
+    target = command.release or (first.release.id if first.release else None)
+    decision = agent.decide_now(retry=target)
+    running = agent.state.running_id
+    if decision.reason == "already_installed" and running == (command.release or running):
+        again = records.changed(agent.state, again=True, safe_mode="", failures=0, service="")
+        agent.change_state(again)
+        _answer(agent, agent.memory, command, ok=True, detail=f"{running} is started again")
+        agent.check_now()
+        return True
+    if not decision.eligible or decision.release is None or decision.release.id != target:
+        _answer(agent, agent.memory, command, ok=False, detail=f"{decision.reason} {decision.detail}".strip())
+        return False
+    detail = f"started {decision.release.id}"
+    agent.begin(decision, command=command.id, retry=True)
+    _answer(agent, agent.memory, command, ok=True, detail=detail)
+    return True
+
+
+def _answer(agent: Agent, changed: memory.Memory, command: Command, *, ok: bool, detail: str) -> None:
+    report = CommandResult(
+        boot=changed.boot,
+        at=max(0, agent.wall),
+        spool=state.NO_SPOOL,
+        n=1,
+        command=command.id,
+        ok=ok,
+        detail=detail[:1000],
+    )
+    agent.change_memory(memory.with_report(memory.with_done(changed, command.id), report))

@@ -1,0 +1,206 @@
+"""First contact: make a key, prove it to the hub, and believe only what the token vouches for.
+
+May be run again at any time. The key is on disk before the hub hears of it, so a run that was cut off
+continues with the same key and gets the same answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import os
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+import msgspec
+from nacl.signing import SigningKey
+
+from edge import VERSION, clock, disk, identity, memory, records, trusting
+from edge.clock import SystemClock
+from edge.config import Paths
+from edge.errors import NotReady, Refused, Unreachable, Untrusted
+from edge.identity import Device, Identity
+from edge.memory import Memory
+from topics import codec, enrolment, names, trust
+from topics.channels import DESIRED
+from topics.enrolment import RegisterAnswer, RegisterChallenge, RegisterRequest, Token
+from topics.errors import DecodeError, TopicError, TrustError
+
+ANSWER_LIMIT: Final = 256 * 1024
+TIMEOUT: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the technician asks for. `hub` is the hub's URL."""
+
+    hub: str
+    token: str
+    device_id: str
+    hardware: str = ""
+    serial: str = ""
+
+
+def enrol(paths: Paths, wanted: Wanted, system: SystemClock) -> Device:
+    """Enrol this device and return who it is now. Raises `EdgeError`."""
+    try:
+        token = enrolment.parse_token(wanted.token)
+        names.device_id(wanted.device_id)
+    except DecodeError as error:
+        raise Refused(error.detail) from None
+    except TopicError as error:
+        raise Refused(str(error)) from None
+    paths.make()
+    try:
+        key, pending = _key(paths, wanted.device_id)
+        answer = _register(wanted, token, key)
+        device, learnt = _believe(paths, wanted, token, key, answer, system)
+        # The link to the identity is last: whoever finds it finds everything else.
+        memory.save(paths, learnt)
+        identity.write(
+            paths,
+            device,
+            seed=bytes(key),
+            certificate_pem=answer.certificate_pem,
+            ca_pem=answer.ca_pem,
+            unique=identity.unique(),
+        )
+        pending.unlink(missing_ok=True)
+    except OSError as error:
+        raise NotReady(
+            f"cannot write in {paths.root} ({error.strerror}); make room or name another --state"
+        ) from None
+    return device
+
+
+def _key(paths: Paths, device_id: str) -> tuple[SigningKey, Path]:
+    pending = paths.root / "enrolling.key"
+    if paths.identity.is_symlink():
+        known = Identity(paths)
+        if known.device.device_id != device_id:
+            raise Refused(
+                f"this device is enrolled as {known.device.device_id}; use that id, or remove {paths.root} first"
+            )
+        return known.key, pending
+    if pending.exists() and len(seed := pending.read_bytes()) == 32:
+        return SigningKey(seed), pending
+    seed = os.urandom(32)
+    disk.replace(pending, seed)
+    return SigningKey(seed), pending
+
+
+def _register(wanted: Wanted, token: Token, key: SigningKey) -> RegisterAnswer:
+    request = RegisterRequest(
+        token_id=token.id,
+        device_id=wanted.device_id,
+        public_key=bytes(key.verify_key),
+        hardware=wanted.hardware,
+        serial=wanted.serial,
+        agent_version=VERSION,
+    )
+    try:
+        status, body = _post(wanted.hub, codec.encode(request))
+        if status == 202:
+            nonce = codec.decode(body, RegisterChallenge, limit=1024).nonce
+            proof, mac = enrolment.prove(token, key, wanted.device_id, nonce)
+            proven = msgspec.structs.replace(request, nonce=nonce, proof=proof, mac=mac)
+            status, body = _post(wanted.hub, codec.encode(proven))
+        if status == 200:
+            return codec.decode(body, RegisterAnswer, limit=ANSWER_LIMIT)
+    except DecodeError as error:
+        raise Untrusted(f"{wanted.hub} does not answer as a hub does ({error}); check the URL") from None
+    raise Refused(f"the hub refused to enrol {wanted.device_id}: {_detail(status, body)}")
+
+
+def _believe(
+    paths: Paths, wanted: Wanted, token: Token, key: SigningKey, answer: RegisterAnswer, system: SystemClock
+) -> tuple[Device, Memory]:
+    """Check the answer against the token; return the device and its memory."""
+    try:
+        ca = identity.pem_der(answer.ca_pem)
+        certificate = identity.pem_der(answer.certificate_pem)
+    except ValueError:
+        raise Untrusted("the hub's answer holds no certificate; check the URL") from None
+    if hashlib.sha256(ca).hexdigest() != token.ca_sha256:
+        raise Untrusted("the CA is not the one that the token names; get a token from the hub you mean")
+    if not identity.holds_key(certificate, bytes(key.verify_key)):
+        raise Untrusted("the certificate is not over this device's key; get a new token and try again")
+    if not answer.roots:
+        raise Untrusted("the hub's answer holds no root of trust; publish a root on the hub first")
+    try:
+        pinned = trusting.walk(trust.pin_root(answer.roots[0], token.root_sha256), answer.roots[1:])
+        known = memory.load(paths)
+        # The same fleet again: what is trusted by now, and the marks against replay, stay.
+        if known is not None and known.trust.fleet == pinned.fleet:
+            pinned = trusting.walk(known.trust, answer.roots)
+        else:
+            known = None
+        config = trust.accept_config(pinned, wanted.device_id, answer.config)
+        topic = DESIRED.topic(pinned.fleet, id=wanted.device_id)
+        now = clock.judge(pinned, system.wall())
+        pinned, desired = trust.accept_desired(pinned, topic, answer.desired, now)
+    except TrustError as error:
+        raise Untrusted(f"the hub's answer is refused by check {error.check}: {error.detail}") from None
+    device = Device(
+        fleet=pinned.fleet,
+        device_id=wanted.device_id,
+        mqtt_host=config.mqtt_host,
+        mqtt_port=config.mqtt_port,
+        http_url=config.http_url or wanted.hub,
+        hardware=wanted.hardware,
+        root=answer.roots[0],
+    )
+    role, segment = desired.desired.role, desired.desired.segment
+    moved = known is not None and (known.role, known.segment) != (role, segment)
+    base = known or Memory(id=records.fresh_id(os.urandom(8)), trust=pinned, role=role, segment=segment)
+    learnt = records.changed(
+        base,
+        trust=pinned,
+        role=role,
+        segment=segment,
+        desired=answer.desired,
+        update_interval=desired.desired.update_interval,
+        manifest=b"" if moved else base.manifest,
+    )
+    return device, learnt
+
+
+def _post(hub: str, body: bytes) -> tuple[int, bytes]:
+    parts = urlsplit(hub)
+    try:
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        host, port = "", None
+    if parts.scheme not in ("http", "https") or not host:
+        raise Refused(f"{hub!r} is not the URL of a hub; it looks like http://hub.example:8080")
+    connection: http.client.HTTPConnection
+    if parts.scheme == "https":
+        # Nothing secret travels and nothing is believed for coming over TLS: the token's hashes decide.
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        connection = http.client.HTTPSConnection(host, port, timeout=TIMEOUT, context=context)
+    else:
+        connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT)
+    try:
+        headers = {"Content-Type": codec.MSGPACK, "Accept": codec.MSGPACK}
+        connection.request("POST", f"{parts.path.rstrip('/')}/devices/register", body, headers)
+        response = connection.getresponse()
+        return response.status, response.read(ANSWER_LIMIT + 1)
+    except (OSError, http.client.HTTPException) as error:
+        raise Unreachable(f"no hub answers at {hub} ({error}); check the URL and the network") from None
+    finally:
+        connection.close()
+
+
+def _detail(status: int, body: bytes) -> str:
+    try:
+        problem = json.loads(body)
+        detail = str(problem.get("detail") or problem.get("title"))
+    except (ValueError, AttributeError):
+        detail = "no reason given"
+    return f"{detail} ({status})"

@@ -1,0 +1,215 @@
+"""The MQTT connection: paho without its loops, on a selector of ours.
+
+Callbacks only put events in a list, in order; the runner hands them to the agent. A new client is made for
+every connection, so nothing of an old one is sent again by the library: what must be sent again is the
+spool's business.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+import time
+from dataclasses import dataclass
+from typing import Any, Final
+
+from paho.mqtt import client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from topics.codec import MSGPACK
+
+PACKET_LIMIT: Final = 128 * 1024
+"""Largest packet that is received; the largest message of ours has 64 KiB."""
+READS: Final = 64
+"""Packets read before other events get their turn."""
+
+log = logging.getLogger("flaghoist")
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """The broker accepted us."""
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnected:
+    """The connection is gone, or was never made."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A message."""
+
+    topic: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """The broker acknowledged or refused (0x80 and above) a publish."""
+
+    mid: int
+    reason_code: int
+
+
+Event = Connected | Disconnected | Received | Published
+
+
+class MqttLink:
+    """One connection at a time. `Link` of `edge.outbound`, plus what the runner needs."""
+
+    def __init__(self, host: str, port: int, client_id: str, keepalive: int) -> None:
+        self._host, self._port = host, port
+        self._client_id = client_id
+        self._keepalive = keepalive
+        self._client: mqtt.Client | None = None
+        self._events: list[Event] = []
+        self._misc_at = 0.0
+
+    def open(self, context: ssl.SSLContext, will_topic: str, will_body: bytes) -> None:
+        """Begin a connection; events tell the outcome. Waits for TCP and TLS, at most some seconds."""
+        client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=self._client_id, protocol=mqtt.MQTTv5)
+        client.tls_set_context(context)
+        client.connect_timeout = 10.0
+        client.will_set(will_topic, will_body, qos=1, retain=True, properties=_typed(PacketTypes.WILLMESSAGE))
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_message = self._on_message
+        client.on_publish = self._on_publish
+        client.on_subscribe = self._on_subscribe
+        limits = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        limits.MaximumPacketSize = PACKET_LIMIT
+        self._client = client
+        self._misc_at = time.monotonic() + self._keepalive / 4
+        try:
+            client.connect(self._host, self._port, self._keepalive, properties=limits)
+        except (OSError, ValueError) as error:
+            self._client = None
+            self._events.append(Disconnected(str(error)))
+
+    def events(self) -> list[Event]:
+        """Return what has happened since the last call."""
+        events, self._events = self._events, []
+        return events
+
+    def socket(self) -> Any:
+        """The socket to watch, or None."""
+        return self._client.socket() if self._client else None
+
+    @property
+    def wants_write(self) -> bool:
+        """Whether something waits until the socket takes more."""
+        return bool(self._client and self._client.want_write())
+
+    @property
+    def deadline(self) -> float | None:
+        """When `misc` is wanted, on the monotonic clock: a quarter of keepalive, since paho looks only then."""
+        return self._misc_at if self.socket() is not None else None
+
+    def readable(self) -> None:
+        """Read what is there."""
+        for _ in range(READS):
+            client, sock = self._client, self.socket()
+            if client is None or sock is None:
+                return
+            self._check(client.loop_read())
+            # paho reads any size that is announced; a broker that we do not trust may not fill our memory.
+            if client._in_packet["to_process"] > PACKET_LIMIT:
+                self.drop("the broker sends a packet larger than any of ours")
+                return
+            sock = self.socket()
+            # TLS may hold decrypted bytes that no selector sees.
+            if sock is None or not sock.pending():
+                return
+
+    def has_more(self) -> bool:
+        """Whether TLS holds bytes that the selector will not tell of."""
+        sock = self.socket()
+        return sock is not None and sock.pending() > 0
+
+    def writable(self) -> None:
+        """Write what waits."""
+        if self._client:
+            self._check(self._client.loop_write())
+
+    def misc(self) -> None:
+        """Send pings and notice a silent broker, when it is time to."""
+        now = time.monotonic()
+        if self._client and now >= self._misc_at:
+            self._misc_at = now + self._keepalive / 4
+            self._check(self._client.loop_misc())
+
+    def publish(self, topic: str, body: bytes, *, qos: int, retain: bool) -> int | None:
+        """Send; see `edge.outbound.Link`."""
+        if self._client is None:
+            return None
+        properties = _typed(PacketTypes.PUBLISH)
+        info = self._client.publish(topic, body, qos=qos, retain=retain, properties=properties)
+        return info.mid if info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS else None
+
+    def subscribe(self, topics: list[tuple[str, int]]) -> None:
+        """Ask for topics, in this order: the root must come before what it signs for."""
+        if self._client:
+            self._client.subscribe(topics)
+
+    def unsubscribe(self, topics: list[str]) -> None:
+        """Ask for topics no more."""
+        if self._client:
+            self._client.unsubscribe(topics)
+
+    def drop(self, reason: str) -> None:
+        """End the connection without a goodbye."""
+        sock = self.socket()
+        if sock is not None:
+            sock.close()
+        if self._client is not None:
+            self._client = None
+            self._events.append(Disconnected(reason))
+
+    def close(self) -> None:
+        """End the connection in good order: the broker drops the last will."""
+        if self._client:
+            self._client.disconnect()
+            self._client = None
+
+    def _check(self, code: int) -> None:
+        if code != MQTTErrorCode.MQTT_ERR_SUCCESS and self._client is not None and self.socket() is None:
+            self._lost(mqtt.error_string(MQTTErrorCode(code)))
+
+    def _lost(self, reason: str) -> None:
+        self._client = None
+        self._events.append(Disconnected(reason))
+
+    def _on_connect(self, _client: Any, _data: Any, _flags: Any, code: Any, _props: Any) -> None:
+        if code.is_failure:
+            self._lost(f"the broker refused the connection: {code}")
+        else:
+            self._events.append(Connected())
+
+    def _on_disconnect(self, client: Any, _data: Any, _flags: Any, code: Any, _props: Any) -> None:
+        if client is self._client:
+            self._lost(str(code))
+
+    def _on_message(self, _client: Any, _data: Any, message: mqtt.MQTTMessage) -> None:
+        try:
+            self._events.append(Received(message.topic, bytes(message.payload)))
+        except UnicodeDecodeError:
+            log.warning("a message came on a topic that is not text; it is passed over")
+
+    def _on_publish(self, _client: Any, _data: Any, mid: int, code: Any, _props: Any) -> None:
+        self._events.append(Published(mid, code.value))
+
+    def _on_subscribe(self, _client: Any, _data: Any, _mid: int, codes: Any, _props: Any) -> None:
+        for code in codes:
+            if code.is_failure:
+                log.warning("the broker refused a subscription: %s", code)
+
+
+def _typed(packet: int) -> Properties:
+    properties = Properties(packet)  # type: ignore[no-untyped-call]
+    properties.ContentType = MSGPACK
+    return properties

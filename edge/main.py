@@ -1,0 +1,110 @@
+"""The `flaghoist-edge` command.
+
+Exit codes: 0 done; 1 refused or failed; 2 usage; 3 this machine is not ready; 4 the hub or the broker cannot
+be reached; 5 not trusted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from edge.config import DEFAULT_HOOKS, DEFAULT_STATE, Paths
+from edge.errors import EdgeError
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    arguments = sys.argv[1:] if argv is None else argv
+    chosen = _parser().parse_args(arguments)
+    paths = Paths(chosen.state.absolute(), chosen.hooks.absolute())
+    try:
+        # Each verb loads only its own modules: the agent that stays in memory carries none of the others.
+        match chosen.verb:
+            case "enrol":
+                return _enrol(paths, chosen)
+            case "status":
+                return _status(paths, chosen)
+            case "update":
+                from edge import child
+
+                return child.run(paths, tell=chosen.tell, parent=chosen.parent)
+            case verb:
+                from edge import resident
+
+                return resident.run(paths, arguments, once=verb == "once")
+    except EdgeError as error:
+        print(f"flaghoist-edge: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+
+
+def _enrol(paths: Paths, chosen: argparse.Namespace) -> int:
+    from edge import enrol
+    from edge.clock import SystemClock
+
+    token = chosen.token or os.environ.get("FLAGHOIST_ENROL_TOKEN", "")
+    wanted = enrol.Wanted(chosen.hub, token, chosen.device_id, chosen.hardware, chosen.serial)
+    device = enrol.enrol(paths, wanted, SystemClock())
+    print(
+        f"enrolled {device.device_id} in fleet {device.fleet}; start it with: flaghoist-edge run --state {paths.root}"
+    )
+    return 0
+
+
+def _status(paths: Paths, chosen: argparse.Namespace) -> int:
+    import json
+
+    from edge import status
+
+    values = status.gather(paths)
+    print(json.dumps(values, indent=2) if chosen.json else status.text(values))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="flaghoist-edge", description="Keeps this device on its release.")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="COMMAND")
+    enrol = _verb(verbs, "enrol", "make this device known to a hub")
+    enrol.add_argument("--hub", required=True, metavar="URL", help="the hub, like http://hub.example:8080")
+    enrol.add_argument("--token", metavar="T", help="enrolment token; else $FLAGHOIST_ENROL_TOKEN")
+    enrol.add_argument("--device-id", required=True, metavar="ID", help="name of this device in the fleet")
+    enrol.add_argument("--hardware", default="", metavar="H", help="hardware name that releases may require")
+    enrol.add_argument("--serial", default="", metavar="S", help="serial number, for the hub's records")
+    _verb(verbs, "run", "stay connected and keep the release running")
+    _verb(verbs, "once", "connect, act, report, say when to wake next, exit")
+    status = _verb(verbs, "status", "show what runs here, without a network")
+    status.add_argument("--json", action="store_true", help="as JSON")
+    update = _verb(verbs, "update", None)
+    update.add_argument("--tell", type=int, default=None)
+    update.add_argument("--parent", type=int, default=None)
+    return parser
+
+
+def _verb(
+    verbs: argparse._SubParsersAction[argparse.ArgumentParser], name: str, about: str | None
+) -> argparse.ArgumentParser:
+    # A verb without help is the agent's own and is not listed.
+    parser = verbs.add_parser(name, help=about, description=about) if about else verbs.add_parser(name)
+    parser.add_argument(
+        "--state",
+        type=Path,
+        default=DEFAULT_STATE,
+        metavar="DIR",
+        help=f"state directory (default {DEFAULT_STATE})",
+    )
+    parser.add_argument(
+        "--hooks",
+        type=Path,
+        default=DEFAULT_HOOKS,
+        metavar="DIR",
+        help="folder of hooks (default: those installed)",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,163 @@
+"""What leaves the device: heartbeats, presence, and the spool, in order, until the hub's receipt.
+
+A PUBACK only says that the broker has a report; the spool forgets it at the hub's receipt alone. Reports that
+stay without one are sent again after `resend_seconds`, doubling; so are those the broker refused (0x80 and
+above: an access list that is not right yet), which must not be counted as delivered.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from edge.config import Settings
+from edge.spool import Spool
+from edge.state import Pending
+from topics import codec
+from topics.channels import BY_NAME
+from topics.messages import DURABLE_TYPES, Message, Receipt
+
+WINDOW: Final = 16
+"""Reports that may be on their way at once; fewer than a broker's usual receive maximum of 20."""
+MAX_RESEND: Final = 3600.0
+
+log = logging.getLogger("flaghoist")
+
+
+class Link(Protocol):
+    """The connection to the broker, as the agent sees it."""
+
+    def publish(self, topic: str, body: bytes, *, qos: int, retain: bool) -> int | None:
+        """Send, and return the number under which the acknowledgement will come; None when not connected."""
+
+    def subscribe(self, topics: list[tuple[str, int]]) -> None:
+        """Ask for these topics."""
+
+    def unsubscribe(self, topics: list[str]) -> None:
+        """Ask for these topics no more."""
+
+    def drop(self, reason: str) -> None:
+        """End the connection; it is made anew after the usual wait."""
+
+
+class Outbound:
+    """Sends messages of one device. `steady` is a monotonic clock in s."""
+
+    def __init__(
+        self,
+        link: Link,
+        spool: Spool,
+        settings: Settings,
+        *,
+        fleet: str,
+        device_id: str,
+        steady: Callable[[], float],
+    ) -> None:
+        self._link = link
+        self._spool = spool
+        self._settings = settings
+        self._fleet = fleet
+        self._device_id = device_id
+        self._steady = steady
+        self._online = False
+        self._sent = 0
+        self._mids: set[int] = set()
+        self._resend_at: float | None = None
+        self._wait = settings.resend_seconds
+
+    @property
+    def depth(self) -> int:
+        """Reports without a receipt."""
+        return len(self._spool)
+
+    @property
+    def awaiting(self) -> int:
+        """Publishes that the broker has not acknowledged."""
+        return len(self._mids)
+
+    @property
+    def deadline(self) -> float | None:
+        """When `tick` is wanted, on the monotonic clock; None for never."""
+        return self._resend_at if self._online else None
+
+    def topic(self, channel: str) -> str:
+        """Return this device's topic of a channel."""
+        return BY_NAME[channel].topic(self._fleet, id=self._device_id)
+
+    def connected(self) -> None:
+        """A new connection stands: everything without a receipt goes out again."""
+        self._online, self._sent, self._wait = True, 0, self._settings.resend_seconds
+        self._mids.clear()
+        self.pump()
+
+    def disconnected(self) -> None:
+        """Nothing can go out now."""
+        self._online, self._resend_at = False, None
+        self._mids.clear()
+
+    def send(self, channel: str, message: Message) -> None:
+        """Publish a message that is not kept."""
+        if self._online:
+            self._publish(channel, codec.encode(message))
+
+    def take(self, source: str, pending: list[Pending]) -> bool:
+        """Move an outbox into the spool and send it; False when some of it must stay. Raises `OSError`."""
+        for report in pending:
+            if not self._spool.append(source, report.serial, report.channel, _encoder(report)):
+                return False
+        self.pump()
+        return True
+
+    def receipt(self, receipt: Receipt) -> None:
+        """Forget what the hub has committed."""
+        gone = self._spool.receipt(receipt.spool, receipt.n)
+        if gone:
+            self._sent = max(0, self._sent - gone)
+            self._wait = self._settings.resend_seconds
+            self._resend_at = None
+            self.pump()
+
+    def published(self, mid: int, reason_code: int) -> None:
+        """The broker answered a publish."""
+        self._mids.discard(mid)
+        if reason_code >= 0x80:
+            log.warning("the broker refused a report (reason 0x%02x); it is kept and sent again", reason_code)
+            self._sent = 0
+            self._arm()
+
+    def tick(self) -> None:
+        """Send again what has waited long enough for its receipt."""
+        if self._resend_at is not None and self._steady() >= self._resend_at:
+            self._resend_at = None
+            self._sent = 0
+            self.pump()
+            self._wait = min(self._wait * 2, MAX_RESEND)
+
+    def pump(self) -> None:
+        """Send reports that were not sent on this connection, as many as may be on their way."""
+        if not self._online:
+            return
+        for entry in self._spool.reports[self._sent : WINDOW]:
+            if self._publish(entry.channel, entry.body) is None:
+                return
+            self._sent += 1
+        if self._sent and self._resend_at is None:
+            self._arm()
+
+    def _arm(self) -> None:
+        self._resend_at = self._steady() + self._wait
+
+    def _publish(self, channel: str, body: bytes) -> int | None:
+        row = BY_NAME[channel]
+        mid = self._link.publish(self.topic(channel), body, qos=row.qos, retain=row.retain)
+        if mid is not None and row.qos:
+            self._mids.add(mid)
+        return mid
+
+
+def _encoder(report: Pending) -> Callable[[str, int], bytes]:
+    from msgspec import structs
+
+    message = codec.decode(report.body, DURABLE_TYPES[report.channel], limit=BY_NAME[report.channel].limit)
+    return lambda spool, n: codec.encode(structs.replace(message, spool=spool, n=n))

@@ -1,0 +1,65 @@
+"""`run` and `once`: put the agent together and let it run."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import sys
+from pathlib import Path
+
+from edge import config, jobs
+from edge.agent import Agent, Outside
+from edge.clock import SystemClock
+from edge.config import Paths
+from edge.errors import NotReady, Unreachable
+from edge.identity import Identity
+from edge.jobs import Child
+from edge.link import MqttLink
+from edge.runner import Runner
+from edge.spool import Spool
+
+
+def run(paths: Paths, arguments: list[str], *, once: bool) -> int:
+    """Run the agent; with `once` until it has done what is to be done. Raises `EdgeError`."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    identity = Identity(paths)
+    settings = config.load_settings(paths.root)
+    config.load_variables(paths.root)  # a line that is wrong is better told now than in an update
+    paths.make()
+    lock = _lock(paths.root / "lock")
+    device = identity.device
+    child = Child(lambda: jobs.command(paths))
+    link = MqttLink(device.mqtt_host, device.mqtt_port, device.device_id, settings.keepalive_seconds)
+    try:
+        spool = Spool(paths.spool)
+        agent = Agent(Outside(paths, settings, device, SystemClock(), link, child, spool, os.urandom))
+    except OSError as error:
+        raise NotReady(
+            f"cannot write in {paths.root} ({error.strerror}); make room and start again"
+        ) from None
+    runner = Runner(agent, link, child, identity, settings)
+    try:
+        ending = runner.once() if once else runner.run()
+    finally:
+        spool.close()
+        os.close(lock)
+    if ending == "unreachable":
+        where = f"{device.mqtt_host}:{device.mqtt_port}"
+        raise Unreachable(f"no broker answers at {where} ({runner.last_reason}); check the network")
+    if ending == "restart":
+        os.execv(sys.executable, [sys.executable, "-m", "edge.main", *arguments])  # noqa: S606
+    return 0
+
+
+def _lock(path: Path) -> int:
+    """Hold the state directory. A lock that a killed process held is gone with it."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        raise NotReady(
+            f"another flaghoist-edge works in {path.parent}; stop it first, or name another --state"
+        ) from None
+    return handle

@@ -1,0 +1,218 @@
+"""One thread on one selector: it sleeps until the broker, the update process, a signal or a timer speaks."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import random
+import selectors
+import signal
+import time
+from typing import Any, Final, Literal
+
+from edge.agent import Agent
+from edge.config import Settings
+from edge.errors import NotReady
+from edge.identity import Identity
+from edge.jobs import Child
+from edge.link import Connected, Disconnected, Event, MqttLink, Published, Received
+
+STABLE: Final = 60.0
+"""Seconds that a connection must last before the wait for the next one starts small again: two devices with
+one identity, which throw each other off the broker, otherwise do so without end."""
+PATIENCE: Final = 30.0
+"""Seconds in which `once` waits for receipts and for its own goodbye."""
+Ending = Literal["stopped", "restart", "done", "unreachable"]
+
+log = logging.getLogger("flaghoist")
+
+
+class Runner:
+    """Runs an agent on a link and a child process."""
+
+    def __init__(
+        self, agent: Agent, link: MqttLink, child: Child, identity: Identity, settings: Settings
+    ) -> None:
+        self._agent, self._link, self._child = agent, link, child
+        self._identity = identity
+        self._settings = settings
+        self._selector = selectors.DefaultSelector()
+        self._watched: dict[str, tuple[Any, int]] = {}
+        self._failures = 0
+        self._connect_at: float | None = 0.0
+        self._connected_at: float | None = None
+        self._last_reason = ""
+        self._stop = False
+
+    @property
+    def last_reason(self) -> str:
+        """Why the last connection ended or could not be made."""
+        return self._last_reason
+
+    def run(self) -> Ending:
+        """Run until SIGTERM or SIGINT, or until a command asks for a new start."""
+        with self._signals():
+            self._agent.start()
+            while not self._stop and not self._agent.restart_wanted:
+                self._step(None)
+            self._leave()
+        return "restart" if self._agent.restart_wanted and not self._stop else "stopped"
+
+    def once(self) -> Ending:
+        """Run until everything retained was heard, acted on and receipted; then say when it wakes next."""
+        ending: Ending = "done"
+        with self._signals():
+            self._agent.start()
+            start = heard = time.monotonic()
+            while not self._stop and not self._agent.settled:
+                if self._child.busy:
+                    heard = time.monotonic()  # an update takes the time it takes
+                waited = time.monotonic() - heard
+                if self._connected_at is None and waited > self._settings.settle_seconds:
+                    ending = "unreachable"
+                    break
+                if waited > self._settings.settle_seconds + PATIENCE:
+                    break
+                self._step(heard + self._settings.settle_seconds + PATIENCE if start else None)
+            if self._connected_at is not None:
+                self._agent.sleep_until(int(time.time() + self._agent.update_interval))
+            self._leave(goodbye=False)
+        return "stopped" if self._stop else ending
+
+    def _step(self, until: float | None) -> None:
+        """Wait for one thing to happen and hand it on."""
+        now = time.monotonic()
+        if self._connect_at is not None and now >= self._connect_at:
+            self._connect_at = None
+            self._connect()
+        self._deliver()
+        self._watch()
+        times = [self._agent.deadline, self._link.deadline, self._connect_at, until]
+        due = min((at for at in times if at is not None), default=None)
+        if self._link.has_more():
+            timeout: float | None = 0.0
+        else:
+            timeout = None if due is None else max(0.0, due - time.monotonic())
+        for key, mask in self._selector.select(timeout):
+            self._ready(str(key.data), mask)
+        if self._link.has_more():
+            self._link.readable()
+        self._link.misc()
+        self._agent.tick()
+        self._deliver()
+
+    def _ready(self, what: str, mask: int) -> None:
+        if what == "link":
+            if mask & selectors.EVENT_WRITE:
+                self._link.writable()
+            if mask & selectors.EVENT_READ:
+                self._link.readable()
+        elif what == "child":
+            code = self._child.readable()
+            if code is None:
+                self._agent.on_progress()
+            else:
+                self._agent.on_job_end(code)
+        else:
+            os.read(self._wakeup, 64)
+
+    def _deliver(self) -> None:
+        while events := self._link.events():
+            for event in events:
+                self._handle(event)
+
+    def _handle(self, event: Event) -> None:
+        match event:
+            case Connected():
+                log.info("connected")
+                self._connected_at = time.monotonic()
+                self._agent.on_connected()
+            case Received(topic, body):
+                self._agent.on_message(topic, body)
+            case Published(mid, code):
+                self._agent.on_published(mid, code)
+            case Disconnected(reason):
+                self._lost(reason)
+
+    def _lost(self, reason: str) -> None:
+        now = time.monotonic()
+        if self._connected_at is not None:
+            if now - self._connected_at >= STABLE:
+                self._failures = 0
+            self._connected_at = None
+            self._agent.on_disconnected()
+        cap = min(
+            self._settings.backoff_base_seconds * 2 ** min(self._failures, 30),
+            self._settings.backoff_cap_seconds,
+        )
+        self._failures += 1
+        # Full jitter: a fleet that lost its broker at one moment must not come back at one.
+        self._connect_at = now + random.random() * cap  # noqa: S311
+        level = logging.INFO if reason == self._last_reason else logging.WARNING
+        log.log(level, "not connected: %s", reason)
+        self._last_reason = reason
+
+    def _connect(self) -> None:
+        try:
+            context = self._identity.tls(clock_ok=self._agent.tls_time)
+            topic, body = self._agent.will()
+        except (OSError, NotReady) as error:
+            self._lost(str(error))
+        else:
+            self._link.open(context, topic, body)
+
+    def _watch(self) -> None:
+        """Bring the selector's list in line with what there is to watch."""
+        link_mask = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._link.wants_write else 0)
+        self._watch_one("link", self._link.socket(), link_mask)
+        self._watch_one("child", self._child.pipe, selectors.EVENT_READ)
+
+    def _watch_one(self, name: str, wanted: Any, mask: int) -> None:
+        known = self._watched.get(name)
+        if known is not None and known == (wanted, mask) and known[0] is wanted:
+            return
+        if known is not None:
+            # A socket that was closed by paho is gone from epoll already.
+            with contextlib.suppress(KeyError, ValueError, OSError):
+                self._selector.unregister(known[0])
+            del self._watched[name]
+        if wanted is not None:
+            self._selector.register(wanted, mask, name)
+            self._watched[name] = (wanted, mask)
+
+    def _leave(self, *, goodbye: bool = True) -> None:
+        """Say goodbye, if somebody listens, and end."""
+        if self._connected_at is not None:
+            if goodbye:
+                self._agent.goodbye()
+            end = time.monotonic() + min(2.0, self._settings.settle_seconds)
+            while self._agent.awaiting and self._link.socket() is not None and time.monotonic() < end:
+                self._watch()
+                for key, mask in self._selector.select(max(0.0, end - time.monotonic())):
+                    if key.data == "link":
+                        self._ready("link", mask)
+                self._deliver()
+        self._link.close()
+        self._child.kill()
+
+    @contextlib.contextmanager
+    def _signals(self) -> Any:
+        reading, writing = os.pipe()
+        os.set_blocking(writing, False)
+        self._wakeup = reading
+        old_fd = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        old = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+        self._selector.register(reading, selectors.EVENT_READ, "signal")
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(old_fd)
+            for number, handler in old.items():
+                signal.signal(number, handler)
+            self._selector.close()
+            os.close(reading)
+            os.close(writing)
+
+    def _on_signal(self, _number: int, _frame: Any) -> None:
+        self._stop = True

@@ -1,0 +1,51 @@
+"""When a device may start what it is eligible for: its place in the spread, or its turn to try again."""
+
+from __future__ import annotations
+
+import random
+
+from edge.beliefs import Beliefs
+from edge.config import Settings
+from edge.state import State
+from topics.eligibility import BUCKETS, Decision, bucket
+
+
+def wait(
+    held: Beliefs,
+    state: State,
+    decision: Decision,
+    settings: Settings,
+    *,
+    device_id: str,
+    now: int,
+    wall: int,
+) -> float:
+    """Return the seconds until an eligible device may start; 0 or less for at once.
+
+    1. After an attempt at the same release that ended by itself: the retry pause, doubling per attempt, from
+       the end of that attempt (`wall`, ms). One that the hub had stopped waits for nothing.
+    2. What the hub ordered (a rollback or a lock) starts at once.
+    3. Else the device's own place in `spread_seconds` after the manifest was issued (`now`, ms).
+    """
+    release, manifest = decision.release, held.manifest
+    if release is None or manifest is None:
+        return 0.0
+    last = state.update
+    if last is not None and last.release.id == release.id and last.state in ("failed", "rolled_back"):
+        if last.cause == "ordered":
+            return 0.0
+        tries = state.attempts.get(release.id, 1) - 1
+        pause = min(settings.retry_base_seconds * 2.0 ** min(tries, 20), settings.retry_cap_seconds)
+        # A clock that was set back meanwhile must not make the pause longer than it is.
+        return min(last.entered / 1000 + pause - wall / 1000, pause)
+    if decision.ordered:
+        return 0.0
+    spread = manifest.manifest.spread_seconds
+    place = spread * bucket(release.id, device_id) / BUCKETS
+    return min(place - (now - manifest.manifest.issued_at) / 1000, float(spread))
+
+
+def jitter(settings: Settings, tries: int) -> float:
+    """Return the wait in s before the update process is started again after it died `tries` times before."""
+    cap = min(settings.respawn_seconds * 2.0 ** min(tries, 20), settings.backoff_cap_seconds)
+    return cap * (0.5 + random.random() / 2)  # noqa: S311  (spreads load, guards nothing)

@@ -1,0 +1,202 @@
+"""Durable reports, kept on disk until the hub's receipt.
+
+The file is a row of frames: length, CRC-32, MessagePack. A frame that is not whole ends the file (power
+failed while it was written, so it was never sent). Because damage further up could also have eaten reports
+that were sent, numbering goes on under a new spool id after any such cut: a number is never used twice.
+
+Each report comes from a source (a series of serials); the spool takes each serial once, so the step from a
+state file's outbox into the spool can be repeated after a crash. One process writes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from edge import disk
+
+_HEAD: Final = struct.Struct(">II")
+MAX_FRAME: Final = 64 * 1024
+MAX_REPORTS: Final = 10_000
+"""A device cut off for years stops adding here; what `append` refuses stays in its source's outbox."""
+
+
+class Entry(msgspec.Struct, frozen=True, tag="report"):
+    """One report: number `n` within `spool`, and the body that is sent."""
+
+    spool: str
+    n: int
+    source: str
+    serial: int
+    channel: str
+    body: bytes
+
+
+class Mark(msgspec.Struct, frozen=True, tag="mark"):
+    """What must be known when no entry says so: the next number, and the last serial of each source."""
+
+    spool: str
+    n: int
+    serials: dict[str, int]
+
+
+class Cut(msgspec.Struct, frozen=True, tag="cut"):
+    """Reports of `spool` up to and with `n` are receipted."""
+
+    spool: str
+    n: int
+
+
+class Spool:
+    """The spool file. Raises `OSError` when the disk refuses."""
+
+    def __init__(self, path: Path, entropy: Callable[[int], bytes] = os.urandom) -> None:
+        self._path = path
+        self._entropy = entropy
+        self._entries: list[Entry] = []
+        self._serials: dict[str, int] = {}
+        self._id = ""
+        self._next = 1
+        whole = self._read()
+        if not whole or not self._id:
+            self._id, self._next = entropy(8).hex(), 1
+            self._rewrite()
+        self._file = path.open("ab")
+
+    @staticmethod
+    def peek(path: Path) -> list[Entry]:
+        """Return the reports in a file without touching it; another process may be writing it."""
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return []
+        entries: list[Entry] = []
+        for record in _frames(data):
+            match record:
+                case Entry():
+                    entries.append(record)
+                case Cut(spool, n):
+                    entries = [entry for entry in entries if entry.spool != spool or entry.n > n]
+        return entries
+
+    @property
+    def reports(self) -> list[Entry]:
+        """What the hub has not receipted, oldest first."""
+        return list(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def has(self, source: str, serial: int) -> bool:
+        """Whether the report `serial` of `source` was taken, receipted or not."""
+        return serial <= self._serials.get(source, 0)
+
+    def append(self, source: str, serial: int, channel: str, encode: Callable[[str, int], bytes]) -> bool:
+        """Take a report once; `encode` gives its body for (spool, n). False when the spool has no room.
+
+        On disk when this returns. A serial that was taken before is left alone.
+        """
+        if self.has(source, serial):
+            return True
+        if len(self._entries) >= MAX_REPORTS:
+            return False
+        entry = Entry(self._id, self._next, source, serial, channel, encode(self._id, self._next))
+        self._write(entry)
+        self._apply(entry)
+        return True
+
+    def receipt(self, spool: str, n: int) -> int:
+        """Forget reports of `spool` up to and with `n`; return how many that were."""
+        cut = Cut(spool, n)
+        before = len(self._entries)
+        self._apply(cut)
+        gone = before - len(self._entries)
+        if gone and not self._entries:
+            self._rewrite()
+            self._file.close()
+            self._file = self._path.open("ab")
+        elif gone:
+            self._write(cut)
+        return gone
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _read(self) -> bool:
+        try:
+            data = self._path.read_bytes()
+        except FileNotFoundError:
+            return True
+        for record in _frames(data):
+            if record is None:
+                return False
+            self._apply(record)
+        return bool(data)
+
+    def _apply(self, record: Entry | Mark | Cut) -> None:
+        match record:
+            case Entry():
+                self._entries.append(record)
+                self._serials[record.source] = max(record.serial, self._serials.get(record.source, 0))
+                self._id, self._next = record.spool, record.n + 1
+            case Mark():
+                self._id, self._next = record.spool, record.n
+                self._serials.update(record.serials)
+            case Cut():
+                self._entries = [
+                    entry for entry in self._entries if entry.spool != record.spool or entry.n > record.n
+                ]
+
+    def _write(self, record: Entry | Cut) -> None:
+        start = self._file.tell()
+        try:
+            self._file.write(_frame(record))
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError:
+            # Half a frame in mid-file would cut off every later one.
+            self._file.close()
+            with contextlib.suppress(OSError):
+                os.truncate(self._path, start)
+            self._file = self._path.open("ab")
+            raise
+
+    def _rewrite(self) -> None:
+        # Only sources that can still repeat a serial matter: the newest few.
+        serials = dict(list(self._serials.items())[-16:])
+        kept: list[Entry | Mark] = [*self._entries, Mark(self._id, self._next, serials)]
+        disk.replace(self._path, b"".join(_frame(record) for record in kept))
+
+
+def _frame(record: Entry | Mark | Cut) -> bytes:
+    body = msgspec.msgpack.encode(record)
+    return _HEAD.pack(len(body), zlib.crc32(body)) + body
+
+
+def _frames(data: bytes) -> Iterator[Entry | Mark | Cut | None]:
+    """Yield the records in `data`; a None last when something follows that is not a whole frame."""
+    position = 0
+    while position < len(data):
+        head = data[position : position + _HEAD.size]
+        if len(head) < _HEAD.size:
+            yield None
+            return
+        size, crc = _HEAD.unpack(head)
+        body = data[position + _HEAD.size : position + _HEAD.size + size]
+        if not size or size > 2 * MAX_FRAME or len(body) < size or zlib.crc32(body) != crc:
+            yield None
+            return
+        try:
+            yield msgspec.msgpack.decode(body, type=Entry | Mark | Cut)
+        except msgspec.MsgspecError:
+            yield None
+            return
+        position += _HEAD.size + size

@@ -1,0 +1,201 @@
+"""From a downloaded archive to a release folder whose every byte is the one that was signed.
+
+The folder appears under its name only when it is complete, on disk, and checked: the archive's hash, the
+tar's hash, the checksums document made anew from what was written, `compose.yaml` and `bundle.json`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import string
+from pathlib import Path
+from typing import Final
+
+from edge import disk, state
+from edge.archive import CHUNK, Tar
+from edge.config import Paths
+from edge.errors import Stop
+from topics import bundle
+from topics.bundle import BundleInfo, FileEntry
+from topics.documents import Release
+from topics.errors import DecodeError
+
+RATIO: Final = 200
+SLACK: Final = 64 * 1024 * 1024
+RESERVE: Final = 16 * 1024 * 1024
+"""A bundle may unpack to `RATIO` times its signed size plus `SLACK` bytes; `RESERVE` bytes of disk stay free."""
+
+
+def stage(paths: Paths, release: Release, archive: Path, variables: dict[str, str]) -> BundleInfo:
+    """Unpack `archive` as the folder of `release` and fill its env templates; return its `bundle.json`.
+
+    Raises `Stop`: lasting when the content is at fault, else (a full disk) not. Nothing is left behind then.
+    """
+    staging = paths.releases / f".staging-{release.id}"
+    try:
+        disk.remove(staging)
+        disk.remove(paths.release(release.id))
+        files = _unpack(release, archive, staging, _budget(paths.releases, release))
+        info = _check(release, files, staging)
+        render(paths, release.id, staging, variables)
+        _sync(staging)
+        state.remember_release(paths, release, bundle.checksums_bytes(files))
+        staging.rename(paths.release(release.id))
+        disk.fsync_dir(paths.releases)
+    except OSError as error:
+        raise Stop(_os_reason(error), full=disk.is_full(error)) from None
+    else:
+        return info
+    finally:
+        disk.remove(staging)
+
+
+def reuse(paths: Paths, release: Release, variables: dict[str, str]) -> bool:
+    """Whether the release stands on this device already, every byte as signed, and is ready to activate.
+
+    Raises `Stop` when its env templates cannot be filled.
+    """
+    folder = paths.release(release.id)
+    if stands(paths, release) is None:
+        return False
+    try:
+        render(paths, release.id, folder, variables)
+        state.remember_release(paths, release, bundle.checksums_bytes(scan(folder)))
+    except OSError as error:
+        raise Stop(_os_reason(error), full=disk.is_full(error)) from None
+    return True
+
+
+def stands(paths: Paths, release: Release) -> BundleInfo | None:
+    """Return `bundle.json` if the release's folder is on this device, every byte as signed; else None."""
+    folder = paths.release(release.id)
+    try:
+        if not folder.is_dir():
+            return None
+        return _check(release, scan(folder), folder)
+    except (Stop, OSError):
+        return None
+
+
+def scan(folder: Path) -> list[FileEntry]:
+    """Return an entry for every file below `folder`; raises `Stop` for anything that is not a plain file."""
+    files = []
+    for parent, folders, names in os.walk(folder):
+        for name in [*folders, *names]:
+            path = Path(parent, name)
+            if path.is_symlink() or not (path.is_dir() or path.is_file()):
+                raise Stop(f"{path} is neither a regular file nor a folder")
+        for name in names:
+            path = Path(parent, name)
+            status = path.stat()
+            files.append(
+                FileEntry(
+                    path.relative_to(folder).as_posix(),
+                    file_sha256(path),
+                    status.st_size,
+                    status.st_mode & 0o777,
+                )
+            )
+    return files
+
+
+def file_sha256(path: Path) -> str:
+    """Return the hash of a file's content."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(CHUNK):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def render(paths: Paths, release_id: str, folder: Path, variables: dict[str, str]) -> None:
+    """Fill `env/*.env.tmpl` of a release from the device's variables, outside the release's own folder.
+
+    Raises `Stop` naming the variable that is missing; the device may get it later.
+    """
+    target = paths.rendered(release_id)
+    disk.remove(target)
+    (target / "env").mkdir(mode=0o700, parents=True)
+    for template in sorted(folder.glob("env/*.env.tmpl")):
+        name = template.name.removesuffix(".tmpl")
+        try:
+            text = string.Template(template.read_text(encoding="utf-8")).substitute(variables)
+        except KeyError as missing:
+            raise Stop(
+                f"env/{template.name} needs {missing.args[0]}, which device.env does not set"
+            ) from None
+        except ValueError as error:
+            raise Stop(f"env/{template.name} is not a template: {error}", lasting=True) from None
+        disk.write_durable(target / "env" / name, text.encode())
+
+
+def _budget(folder: Path, release: Release) -> int:
+    status = os.statvfs(folder)
+    room = status.f_bavail * status.f_frsize - RESERVE
+    if room < release.bundle.size:
+        raise Stop(
+            f"the disk is full: {max(room, 0)} bytes can be used, the bundle alone has more", full=True
+        )
+    return min(room, release.bundle.size * RATIO + SLACK)
+
+
+def _unpack(release: Release, archive: Path, staging: Path, budget: int) -> list[FileEntry]:
+    staging.mkdir(mode=0o755)
+    files = []
+    with archive.open("rb") as source:
+        tar = Tar(source, budget)
+        for member in tar.members():
+            path = staging / member.path
+            path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            if member.is_folder:
+                path.mkdir(mode=0o755, exist_ok=True)
+                continue
+            files.append(_write(tar, path, member.path, member.mode))
+    if tar.sha256 != release.bundle.tar_sha256:
+        raise Stop("the tar in the bundle is not the one that was signed", lasting=True)
+    return files
+
+
+def _write(tar: Tar, path: Path, name: str, mode: int) -> FileEntry:
+    digest = hashlib.sha256()
+    size = 0
+    # Exclusive: a file that is already there would mean that a name collided on this file system.
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
+    with os.fdopen(handle, "wb") as file:
+        for piece in tar.content():
+            digest.update(piece)
+            size += len(piece)
+            file.write(piece)
+        file.flush()
+        os.fchmod(file.fileno(), mode)
+        os.fsync(file.fileno())
+    return FileEntry(name, digest.hexdigest(), size, mode)
+
+
+def _check(release: Release, files: list[FileEntry], folder: Path) -> BundleInfo:
+    if hashlib.sha256(bundle.checksums_bytes(files)).hexdigest() != release.checksums:
+        raise Stop("the files in the bundle are not the ones that were signed", lasting=True)
+    hashes = {entry.path: entry.sha256 for entry in files}
+    if hashes.get(bundle.COMPOSE, hashlib.sha256(b"").hexdigest()) != release.compose_sha256:
+        raise Stop("compose.yaml in the bundle is not the one that was signed", lasting=True)
+    if bundle.BUNDLE_JSON not in hashes:
+        raise Stop("the bundle has no bundle.json", lasting=True)
+    try:
+        info = bundle.parse_info((folder / bundle.BUNDLE_JSON).read_bytes())
+    except DecodeError as error:
+        raise Stop(f"bundle.json: {error.detail}", lasting=True) from None
+    if (info.role, info.hook) != (release.role, release.hook):
+        raise Stop("bundle.json names another role or hook than the signed release", lasting=True)
+    return info
+
+
+def _sync(folder: Path) -> None:
+    for parent, _, _ in os.walk(folder):
+        disk.fsync_dir(Path(parent))
+
+
+def _os_reason(error: OSError) -> str:
+    if disk.is_full(error):
+        return "the disk is full"
+    return f"cannot unpack the bundle: {error.strerror or error}"

@@ -1,0 +1,62 @@
+"""What `flaghoist-edge status` shows, read from the state directory alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edge import memory, state
+from edge.config import Paths
+from edge.identity import Identity
+from edge.spool import Spool
+
+
+def gather(paths: Paths) -> dict[str, Any]:
+    """Return the status as plain values. Raises `NotReady` when the device is not enrolled."""
+    device = Identity(paths).device
+    held, known = state.load(paths), memory.need(paths)
+    running, update = held.running, held.update
+    return {
+        "device_id": device.device_id,
+        "fleet": device.fleet,
+        "role": known.role,
+        "segment": known.segment,
+        "hardware": device.hardware,
+        "running": running.release.id if running else None,
+        "running_version": running.release.version if running else None,
+        "previous": held.previous.release.id if held.previous else None,
+        "service": held.service or "ok",
+        "update": {
+            "release": update.release.id,
+            "state": update.state,
+            "attempt": update.attempt,
+            "reason": update.reason,
+        }
+        if update
+        else None,
+        "failed": held.failed,
+        "safe_mode": held.safe_mode or None,
+        "trusted_root": known.trust.root.version,
+        "floor": known.trust.floor,
+        "reports_waiting": len(Spool.peek(paths.spool)) + len(held.outbox) + len(known.outbox),
+    }
+
+
+def text(values: dict[str, Any]) -> str:
+    """Return the status as lines for people."""
+    update = values["update"]
+    lines = [
+        f"{values['device_id']}  fleet {values['fleet']}, {values['role']}/{values['segment']}",
+        f"running   {values['running'] or 'nothing'}"
+        + (f" (version {values['running_version']})" if values["running"] else ""),
+        f"service   {values['service']}",
+    ]
+    if update:
+        reason = f": {update['reason']}" if update["reason"] else ""
+        lines.append(f"update    {update['release']} {update['state']} (attempt {update['attempt']}){reason}")
+    if values["failed"]:
+        lines.append(f"failed    {', '.join(values['failed'])}")
+    if values["safe_mode"]:
+        lines.append(f"safe mode {values['safe_mode']}")
+    lines.append(f"trust     root {values['trusted_root']}, floor {values['floor']}")
+    lines.append(f"reports   {values['reports_waiting']} waiting for the hub")
+    return "\n".join(lines)

@@ -1,0 +1,393 @@
+"""The short-lived process that carries one update to its end, from wherever a crash left it.
+
+Each step of `topics.lifecycle` is written to `state` before it takes effect. The parent is told of each by a
+byte on a pipe and reads the reports from `state`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from edge import activate, beliefs, clock, disk, facts, memory, probation, records, stage, state
+from edge.clock import SystemClock
+from edge.config import Paths, Settings
+from edge.errors import Stop
+from edge.fetch import Fetcher
+from edge.hooks import Hooks, Place, Result, Verb, patiently
+from edge.identity import Device
+from edge.state import Installed, State, Update
+from topics import lifecycle
+from topics.documents import Release
+from topics.messages import Recovery, UpdateResult, UpdateState
+
+MAX_ROLLBACKS: Final = 3
+MAX_INTERRUPTED: Final = 2
+"""Attempts that may end by interruptions alone before the release counts as failed here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What the updater works with; `tell` wakes the parent."""
+
+    paths: Paths
+    settings: Settings
+    device: Device
+    variables: dict[str, str]
+    clock: SystemClock
+    fetcher: Callable[[list[str]], Fetcher]
+    tell: Callable[[], None]
+
+
+class Updater:
+    """Carries the update in `state` on, then sees that the committed release runs. Raises `OSError`."""
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
+        self._paths = tools.paths
+        self._state = state.load(tools.paths)
+        self._memory = memory.need(tools.paths)
+
+    def run(self) -> None:
+        """Finish or undo what is under way."""
+        update = self._state.update
+        if update is not None:
+            self._resume(update)
+        self._tidy()
+        self._ensure()
+
+    # The way forward
+
+    def _resume(self, update: Update) -> None:
+        limit = self._tools.settings.max_activations
+        match lifecycle.after_crash(update.state, activations=update.activations, max_activations=limit):
+            case "start_over":
+                # Nothing was changed yet; not a transition, so it is not reported again.
+                self._save(update=records.changed(update, state="downloading"))
+                self._forward(update.release)
+            case "activate_again":
+                self._activate()
+            case "probe_again":
+                self._probation()
+            case "roll_back":
+                reason = update.reason or f"interrupted {update.activations} times"
+                self._roll_back(reason, lasting=bool(update.reason) or update.attempt >= MAX_INTERRUPTED)
+            case "report" if update.state == "committed" and not update.confirmed:
+                self._confirm()
+            case _:
+                pass
+
+    def _forward(self, release: Release) -> None:
+        try:
+            if stage.stands(self._paths, release):
+                stage.render(self._paths, release.id, self._paths.release(release.id), self._tools.variables)
+                self._to("verified")
+            else:
+                fetcher = self._tools.fetcher(self._update.sources)
+                archive = fetcher.fetch(release, self._paths.downloads)
+                self._to("verified")
+                stage.stage(self._paths, release, archive, self._tools.variables)
+            self._to("staged")
+            self._hooks().find(release.hook)
+            self._ask_again(release)
+        except Stop as stop:
+            self._fail(stop)
+            return
+        self._activate()
+
+    def _ask_again(self, release: Release) -> None:
+        """Refuse to activate what the hub no longer wants: much can be said during a download."""
+        self._memory = memory.need(self._paths)
+        now = clock.judge(self._memory.trust, self._tools.clock.wall())
+        held = beliefs.reopen(self._memory, self._tools.device.device_id, now)
+        own = facts.of(
+            self._tools.device,
+            self._tools.settings,
+            held,
+            self._state,
+            retry=release.id if self._update.retry else None,
+        )
+        decision = facts.verdict(held, own, now)
+        if not decision.eligible:
+            raise Stop(decision.reason, cause="ordered", check=decision.check)
+        if decision.release is None or decision.release.id != release.id:
+            raise Stop("another release is wanted by now", cause="ordered")
+
+    def _fail(self, stop: Stop) -> None:
+        release = self._update.release
+        disk.remove(self._paths.releases / f".staging-{release.id}")
+        changed = self._state
+        if stop.lasting:
+            changed = state.with_failed(changed, release.id)
+        if stop.lasting or stop.full:
+            # Also makes room to write down that it failed.
+            activate.prune(self._paths, changed, downloads=True)
+        update = records.changed(self._update, reason=stop.reason, lasting=stop.lasting, cause=stop.cause)
+        self._to("failed", base=records.changed(changed, update=update), check=stop.check)
+
+    def _activate(self) -> None:
+        """Swap the new release in. Counted first, so that one which kills the device is not tried for ever."""
+        update = records.changed(self._update, activations=self._update.activations + 1)
+        if update.state == "activating":
+            self._save(update=update)
+        else:
+            self._to("activating", base=records.changed(self._state, update=update))
+        failure = self._call("install")
+        if failure.ok:
+            activate.point(self._paths, update.release.id, self._state.running_id)
+            failure = self._replace_other_hook()
+        if failure.ok:
+            failure = self._call("activate")
+        if failure.ok:
+            self._to("probation")
+            self._probation()
+        else:
+            self._roll_back(failure.reason)
+
+    def _replace_other_hook(self) -> Result:
+        """Stop a running release that another hook runs: the new one's hook knows nothing of it."""
+        running = self._state.running
+        if running is None or running.release.hook == self._update.release.hook:
+            return Result(0, "")
+        return self._patient("rollback", Place(running.release.id, running.release.hook))
+
+    def _probation(self) -> None:
+        release = self._update.release
+        if self._update.fail_by:
+            self._roll_back(f"made to fail by command {self._update.fail_by}")
+            return
+        info = stage.stands(self._paths, release)
+        if info is None:
+            self._roll_back("the release's files are not as they were signed")
+            return
+        problem = probation.watch(self._paths, self._tools.settings, self._hooks(), self._place(), info)
+        if problem:
+            self._roll_back(problem)
+            return
+        running = Installed(release, self._tools.clock.wall() // 1000)
+        committed = records.changed(
+            self._left_safe_mode(self._state),
+            running=running,
+            previous=self._state.running or self._state.previous,
+            failures=0,
+            service="",
+            attempts={key: n for key, n in self._state.attempts.items() if key != release.id},
+            failed=[known for known in self._state.failed if known != release.id],
+        )
+        self._to("committed", base=committed)
+        self._confirm()
+
+    def _confirm(self) -> None:
+        result = self._call("confirm")
+        # Proven and reported already; a hook that cannot confirm makes the device degraded, not broken.
+        service = self._state.service if result.ok else f"confirm: {result.reason}"
+        self._save(update=records.changed(self._update, confirmed=True), service=service)
+
+    # The way back
+
+    def _roll_back(self, reason: str, *, lasting: bool = True) -> None:
+        if self._update.state != "rolling_back":
+            update = records.changed(self._update, reason=reason, lasting=lasting)
+            self._to("rolling_back", base=records.changed(self._state, update=update))
+        previous = self._state.running
+        activate.point(
+            self._paths,
+            previous.release.id if previous else None,
+            self._state.previous.release.id if self._state.previous else None,
+        )
+        failure = self._put_back()
+        update = self._update
+        changed = self._state
+        if not failure.ok:
+            update = records.changed(update, reason=f"{update.reason}; {failure.reason}")
+        if update.lasting:
+            changed = state.with_failed(changed, update.release.id)
+        failures = changed.failures + 1
+        changed = records.changed(changed, update=update, failures=failures, service=failure.reason)
+        if not changed.safe_mode and (failures >= self._tools.settings.safe_mode_after or not failure.ok):
+            changed = self._enter_safe_mode(changed, update.reason)
+        self._to("rolled_back", base=changed)
+
+    def _put_back(self) -> Result:
+        """Run the old release again. Counted and limited: a failing hook may not loop here for ever."""
+        previous = self._state.running
+        same = previous is not None and previous.release.hook == self._update.release.hook
+        result = Result(1, "the hook was interrupted while rolling back")
+        while self._update.rollbacks < MAX_ROLLBACKS:
+            self._save(update=records.changed(self._update, rollbacks=self._update.rollbacks + 1))
+            result = self._patient("rollback", self._place(previous.release.id if previous and same else ""))
+            if result.ok and previous is not None and not same:
+                result = self._patient("activate", Place(previous.release.id, previous.release.hook))
+            if result.ok:
+                return result
+        return result
+
+    # Standing by
+
+    def _ensure(self) -> None:
+        """See that the committed release runs: a device that was switched off starts with nothing running."""
+        if self._state.safe_mode:
+            self._apply_safe_mode()
+            return
+        running = self._state.running
+        if running is None:
+            return
+        place = Place(running.release.id, running.release.hook)
+        if not activate.points_to(self._paths, running.release.id):
+            previous = self._state.previous
+            activate.point(self._paths, running.release.id, previous.release.id if previous else None)
+        if self._state.again:
+            self._patient("rollback", place)
+            self._save(again=False)
+        result = self._hooks().call("probe", place)
+        restarts = self._state.restarts
+        if not result.ok and not result.later:
+            result = self._start(place)
+            restarts += 1
+        service = "" if result.ok or result.later else result.reason
+        if (service, restarts) != (self._state.service, self._state.restarts):
+            self._save(service=service, restarts=restarts)
+            self._tools.tell()
+
+    def _start(self, place: Place) -> Result:
+        try:
+            folder = self._paths.release(place.release_id)
+            stage.render(self._paths, place.release_id, folder, self._tools.variables)
+        except Stop as stop:
+            return Result(1, stop.reason)
+        return self._patient("activate", place)
+
+    def _enter_safe_mode(self, base: State, reason: str) -> State:
+        entry = f"own-{self._memory.boot[0]}-{base.serial + 1}"
+        report = self._recovery("entered", entry, reason)
+        return state.with_report(records.changed(base, safe_mode=entry, safe_mode_applied=False), report)
+
+    def _apply_safe_mode(self) -> None:
+        if self._state.safe_mode_applied:
+            return
+        release = self._state.running.release if self._state.running else None
+        if release is None and self._state.update is not None:
+            release = self._state.update.release
+        result = Result(0, "")
+        if release is not None:
+            result = self._patient("safe-mode", Place(release.id, release.hook))
+        self._save(safe_mode_applied=True, service=result.reason)
+
+    def _left_safe_mode(self, base: State) -> State:
+        """A release that `redeploy` brought through probation ends the stay in safe mode."""
+        if not base.safe_mode:
+            return base
+        report = self._recovery("left", base.safe_mode, f"{self._update.release.id} was committed")
+        return state.with_report(records.changed(base, safe_mode=""), report)
+
+    def _recovery(self, what: Literal["entered", "left"], entry: str, reason: str) -> Recovery:
+        return Recovery(
+            boot=self._memory.boot,
+            at=self._tools.clock.wall() // 1000,
+            spool=state.NO_SPOOL,
+            n=1,
+            state=what,
+            entry=entry,
+            reason=reason[:1000],
+            release=self._state.running_id,
+        )
+
+    def _tidy(self) -> None:
+        update = self._state.update
+        ended = update is None or update.state in ("committed", "rolled_back")
+        activate.prune(self._paths, self._state, downloads=ended)
+
+    # Small tools
+
+    @property
+    def _update(self) -> Update:
+        update = self._state.update
+        if update is None:
+            raise LookupError("there is no update under way")
+        return update
+
+    def _hooks(self) -> Hooks:
+        tools = self._tools
+        return Hooks(
+            self._paths,
+            device_id=tools.device.device_id,
+            role=self._memory.role,
+            variables=tools.variables,
+            seconds=tools.settings.hook_seconds,
+        )
+
+    def _place(self, previous: str | None = None) -> Place:
+        before = self._state.running_id or "" if previous is None else previous
+        return Place(self._update.release.id, self._update.release.hook, before)
+
+    def _call(self, verb: Verb) -> Result:
+        return self._patient(verb, self._place())
+
+    def _patient(self, verb: Verb, place: Place) -> Result:
+        settings = self._tools.settings
+        hooks = self._hooks()
+        return patiently(
+            lambda: hooks.call(verb, place), seconds=settings.hook_seconds, pause=settings.later_seconds
+        )
+
+    def _save(self, **fields: Any) -> None:
+        self._state = records.changed(self._state, **fields)
+        state.save(self._paths, self._state)
+
+    def _to(self, following: UpdateState, *, base: State | None = None, check: str = "") -> None:
+        """Make one transition durable, with its report if it has one, and tell the parent."""
+        self._state = transition(
+            base or self._state, following, self._tools.clock.wall(), self._memory.boot, check=check
+        )
+        state.save(self._paths, self._state)
+        self._tools.tell()
+
+
+def transition(
+    base: State,
+    following: UpdateState,
+    wall: int,
+    boot: tuple[int, str],
+    *,
+    check: str = "",
+    begin: bool = False,
+) -> State:
+    """Return `base` with its update one step on at `wall` (ms), and the report of that step if it is durable.
+
+    `begin` reports the first step, which the new update stands at already.
+    """
+    update = base.update
+    if update is None:
+        raise LookupError("there is no update under way")
+    if not begin:
+        lifecycle.advance(update.state, following)
+        spent = max(0, wall - update.entered)
+        update = records.changed(
+            update, state=following, entered=wall, phases={**update.phases, update.state: spent}
+        )
+    changed = records.changed(base, update=update)
+    if following not in lifecycle.DURABLE:
+        return changed
+    cause: Literal["own", "ordered"] = update.cause
+    if following == "rolled_back":
+        cause = "own"
+    before = base.previous if following == "committed" else base.running
+    report = UpdateResult(
+        boot=boot,
+        at=max(0, wall // 1000),
+        spool=state.NO_SPOOL,
+        n=1,
+        state=following,
+        release=update.release.id,
+        attempt=update.attempt,
+        from_release=before.release.id if before else None,
+        to_release=update.release.id,
+        segment=update.segment or None,
+        cause=cause,
+        reason=update.reason[:1000],
+        check=check,
+        manifest=update.manifest,
+        phases=update.phases,
+    )
+    return state.with_report(changed, report)
