@@ -1,0 +1,198 @@
+"""Ingest: one serial thread per slot that takes in what devices report.
+
+    read → reduce → commit in one transaction → acknowledge → receipts
+
+The broker hears of nothing before it is committed. Killed at any instant, nothing acknowledged is missing, and
+what was committed but not acknowledged comes again and changes nothing. While the store refuses, nothing is
+acknowledged, the connection is kept alive and the same messages are tried again; up to the receive maximum
+wait here and the rest in the broker.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import ssl
+import threading
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+import structlog
+
+from hub.broker import commit
+from hub.broker.commit import Outcome
+from hub.broker.credentials import Credentials
+from hub.broker.reduce import UNREADABLE, Refusal, reduce
+from hub.broker.session import IngestSettings, Pending, Session
+from hub.broker.wire import Link, LinkError
+from hub.store import Store, StoreBusy, StoreFull
+
+__all__ = ["Ingest", "IngestSettings", "Summary"]
+
+BACKOFF_SECONDS: Final = (0.2, 30.0)
+
+_log = structlog.get_logger("hub.ingest")
+
+
+class Summary(NamedTuple):
+    """What one commit took in, for whoever must act on it: how many messages, which devices changed, which
+    releases have new results."""
+
+    messages: int
+    devices: frozenset[str]
+    releases: frozenset[str]
+
+
+class Ingest:
+    """One slot. `start` runs its thread, `stop` ends it.
+
+    `now` gives ms since the epoch. `on_commit` is called on the slot's thread after every commit.
+    `credentials` are read anew at each connection, so renewed files are taken up.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        settings: IngestSettings,
+        credentials: Credentials,
+        *,
+        now: Callable[[], int],
+        on_commit: Callable[[Summary], None] = lambda _summary: None,
+    ) -> None:
+        self._store = store
+        self._settings = settings
+        self._credentials = credentials
+        self._now = now
+        self._on_commit = on_commit
+        self._stopping = threading.Event()
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._thread = threading.Thread(target=self._run, name=settings.name, daemon=True)
+        self._observed_since: int | None = None
+        self.taken = 0
+        """Messages committed since the start."""
+        self.refused = 0
+        """Messages put in quarantine since the start."""
+        self.connections = 0
+        """Connections with every subscription granted, since the start."""
+        self.problem = "Ingest has not connected to the broker yet."
+        """One sentence while reports are not being taken in, else empty."""
+
+    @property
+    def observed_since(self) -> int:
+        """Since when (ms) devices have been heard without a break; now, while they are not."""
+        since = self._observed_since
+        return self._now() if since is None else since
+
+    def start(self) -> None:
+        """Start the slot's thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Commit what has arrived, leave the broker and end the thread; blocks until it has ended."""
+        self._stopping.set()
+        os.eventfd_write(self._wake, 1)
+        if self._thread.ident is not None:
+            self._thread.join()
+        os.close(self._wake)
+
+    def _run(self) -> None:
+        failures = 0
+        while not self._stopping.is_set():
+            before = self.connections
+            try:
+                self._stay_connected()
+            except (LinkError, OSError, ssl.SSLError) as error:
+                self._lost(f"Ingest is not connected to the broker: {error}.")
+            except Exception as error:
+                # A fault of ours must not end intake for good; what was not committed comes again.
+                _log.exception("ingest failed")
+                self._lost(f"Ingest failed and connects again: {error}.")
+            failures = 0 if self.connections > before else min(failures + 1, 10)
+            low, high = BACKOFF_SECONDS
+            self._stopping.wait(random.uniform(0, min(high, low * 2**failures)))  # noqa: S311  (jitter)
+
+    def _lost(self, problem: str) -> None:
+        self._observed_since = None
+        if not self._stopping.is_set():
+            self.problem = problem
+            _log.warning("ingest lost the broker", slot=self._settings.slot, reason=problem)
+
+    def _stay_connected(self) -> None:
+        settings = self._settings
+        with Link(settings.host, settings.port, self._credentials.context()) as link:
+            session = Session(link, settings)
+            session.connect()
+            welcomed = False
+            while not self._stopping.is_set():
+                link.wait(self._wake, session.seconds_to_next())
+                session.read()
+                if session.subscribed and not welcomed:
+                    welcomed, self.problem = True, ""
+                    self.connections += 1
+                if session.is_due():
+                    self._commit(session)
+                if session.caught_up and self._observed_since is None:
+                    self._observed_since = self._now()
+                session.keep_alive()
+            self._commit(session)
+            session.disconnect()
+
+    def _commit(self, session: Session) -> None:
+        entries = session.pending
+        if not entries:
+            return
+        try:
+            outcome = self._write(entries)
+        except (StoreBusy, StoreFull) as error:
+            self._observed_since = None
+            if not self.problem:
+                _log.error(
+                    "the store refuses", slot=self._settings.slot, waiting=len(entries), reason=str(error)
+                )
+            self.problem = f"Reports wait in the broker because the store cannot be written: {error}."
+            session.postpone()
+            return
+        if self.problem:
+            self.problem = ""
+            _log.info("the store takes reports again", slot=self._settings.slot)
+        session.acknowledge(len(entries))
+        session.send_receipts(outcome.receipts)
+        self.taken += len(entries)
+        self.refused += outcome.refused
+        self._on_commit(Summary(len(entries), outcome.devices, outcome.releases))
+
+    def _write(self, entries: Sequence[Pending]) -> Outcome:
+        """Commit `entries` in one transaction, or in halves until the one the store cannot take stands alone."""
+        try:
+            return self._write_whole(entries)
+        except (StoreBusy, StoreFull):
+            raise
+        except Exception as error:
+            if len(entries) == 1:
+                return self._set_aside(entries[0], error)
+        half = len(entries) // 2
+        first, second = self._write(entries[:half]), self._write(entries[half:])
+        return Outcome(
+            first.devices | second.devices,
+            first.releases | second.releases,
+            first.receipts | second.receipts,
+            first.refused + second.refused,
+        )
+
+    def _write_whole(self, entries: Sequence[Pending]) -> Outcome:
+        batch = reduce(entry.uplink for entry in entries if entry.readable)
+        batch.refusals += [
+            Refusal(entry.uplink, UNREADABLE, "the packet's text is not UTF-8")
+            for entry in entries
+            if not entry.readable
+        ]
+        with self._store.write() as tx:
+            return commit.apply(tx, batch, self._now())
+
+    def _set_aside(self, entry: Pending, error: Exception) -> Outcome:
+        # No receipt: the fault may be ours, and the device keeps its report until a mended hub takes it.
+        _log.error("a message cannot be stored", topic=entry.uplink.topic, reason=repr(error))
+        refusal = Refusal(entry.uplink, "store", f"{type(error).__name__}: {error}")
+        with self._store.write() as tx:
+            commit.quarantine(tx, [refusal], self._now())
+        return Outcome(frozenset(), frozenset(), {}, 1)

@@ -1,0 +1,221 @@
+"""What a batch of uplink messages amounts to. Pure: messages in, rows and refusals out.
+
+Rules, each a row of the tests:
+
+1. The topic names the device and the kind; a body that names another device is refused.
+2. Of heartbeats, the highest (boot counter, seq) of each device stays.
+3. Of presences, the highest (boot counter, session) stays; within one session the later message. A last will
+   of an older connection therefore never marks a newer one offline.
+4. Durable reports are keyed by (device, spool, n); a repeated one is the same report.
+5. Whatever cannot be read goes to quarantine with a reason. If its spool and n can still be read, it counts as
+   taken in, so that the device need not send it for ever.
+6. An empty presence is a retained message being cleared, and says nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Annotated, Final, NamedTuple, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from topics import channels, codec
+from topics.channels import UPLINK_LIMIT
+from topics.errors import DecodeError, SenderError, TopicError
+from topics.fields import SpoolId
+from topics.messages import DURABLE_TYPES, Durable, Presence, Status, UpdateResult, UpdateState
+
+_T = TypeVar("_T")
+
+FIRST_BYTES: Final = 512
+"""How much of a refused body is kept."""
+
+UNREADABLE: Final = "unreadable"
+"""Reason for a packet whose text is not even UTF-8."""
+REASONS: Final = (*codec.REASONS, UNREADABLE, "topic", "wrong_device", "unknown_device", "revoked", "store")
+"""Every reason for quarantine; the last three are found out by `hub.broker.commit`."""
+
+RANKS: Final[dict[UpdateState, int]] = {
+    "refused": 0,
+    "idle": 0,
+    "downloading": 1,
+    "verified": 2,
+    "staged": 3,
+    "activating": 4,
+    "probation": 5,
+    "rolling_back": 6,
+    "committed": 7,
+    "failed": 8,
+    "rolled_back": 8,
+}
+"""Order of states within one attempt: a lower one never replaces a higher one. A fall-back after a success is
+news, a success after a failure of the same attempt is a late message."""
+
+
+class Uplink(NamedTuple):
+    """One message as it came. `again` says that the broker marked it as a redelivery to us (DUP)."""
+
+    topic: str
+    body: bytes
+    content_type: str | None = None
+    again: bool = False
+
+
+class Report(NamedTuple):
+    """One durable report. `sent` counts how often the device sent it in this batch, broker redeliveries aside.
+
+    `message` is None for one that is in quarantine and only holds its number.
+    """
+
+    kind: str
+    uplink: Uplink
+    message: Durable | None
+    sent: int
+
+
+class Refusal(NamedTuple):
+    """A message for quarantine. `key` is (spool, n) when the body was a durable report that tells them."""
+
+    uplink: Uplink
+    reason: str
+    detail: str
+    device_id: str | None = None
+    kind: str = ""
+    key: tuple[str, int] | None = None
+
+
+@dataclass(slots=True)
+class Batch:
+    """The sum of some messages, by device id."""
+
+    statuses: dict[str, tuple[Status, Uplink]] = field(default_factory=dict)
+    presences: dict[str, tuple[Presence, Uplink]] = field(default_factory=dict)
+    reports: dict[tuple[str, str, int], Report] = field(default_factory=dict)
+    refusals: list[Refusal] = field(default_factory=list)
+
+    @property
+    def devices(self) -> set[str]:
+        """Ids of every device that something is kept of."""
+        named = {refusal.device_id for refusal in self.refusals if refusal.device_id and refusal.key}
+        return named | {device_id for device_id, _, _ in self.reports} | {*self.statuses, *self.presences}
+
+
+class _WrongDeviceError(SenderError):
+    reason = "wrong_device"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class _Key(msgspec.Struct, frozen=True):
+    """All that is wanted of a durable report that cannot be read otherwise."""
+
+    spool: SpoolId
+    n: Annotated[int, Meta(ge=1, le=2**53)]
+
+
+def reduce(uplinks: Iterable[Uplink]) -> Batch:
+    """Return what `uplinks`, in order of arrival, amount to."""
+    batch = Batch()
+    for uplink in uplinks:
+        try:
+            device_id, kind = _address(uplink.topic)
+        except TopicError as error:
+            batch.refusals.append(Refusal(uplink, "topic", str(error)))
+            continue
+        try:
+            _add(batch, uplink, device_id, kind)
+        except (DecodeError, _WrongDeviceError) as error:
+            _refuse(batch, Refusal(uplink, error.reason, error.detail, device_id, kind))
+    return batch
+
+
+def _add(batch: Batch, uplink: Uplink, device_id: str, kind: str) -> None:
+    if kind == "status":
+        status = _decode(uplink, Status)
+        _check_device(status.device_id, device_id)
+        known = batch.statuses.get(device_id)
+        if known is None or _status_order(status) > _status_order(known[0]):
+            batch.statuses[device_id] = (status, uplink)
+    elif kind == "presence":
+        if not uplink.body:
+            return
+        presence = _decode(uplink, Presence)
+        present = batch.presences.get(device_id)
+        if present is None or _presence_order(presence) >= _presence_order(present[0]):
+            batch.presences[device_id] = (presence, uplink)
+    else:
+        report = _decode(uplink, DURABLE_TYPES[kind])
+        _check_device(report.device_id, device_id)
+        key = (device_id, report.spool, report.n)
+        first = batch.reports.get(key) or Report(kind, uplink, report, 0)
+        batch.reports[key] = first._replace(sent=first.sent + (not uplink.again))
+
+
+def _decode(uplink: Uplink, kind: type[_T]) -> _T:
+    return codec.decode(uplink.body, kind, limit=UPLINK_LIMIT, content_type=uplink.content_type)
+
+
+def _check_device(named: str | None, device_id: str) -> None:
+    if named is not None and named != device_id:
+        raise _WrongDeviceError(f"the body names {named}, the topic {device_id}")
+
+
+def _refuse(batch: Batch, refusal: Refusal) -> None:
+    key = None
+    if refusal.kind in DURABLE_TYPES:
+        try:
+            found = _decode(refusal.uplink, _Key)
+            key = (found.spool, found.n)
+        except DecodeError:
+            key = None
+    batch.refusals.append(refusal._replace(key=key))
+
+
+def _status_order(status: Status) -> tuple[int, int]:
+    return status.boot[0], status.seq
+
+
+def _presence_order(presence: Presence) -> tuple[int, int]:
+    return presence.boot[0], presence.session
+
+
+def contiguous(known: int, stored: Collection[int], sent: Mapping[int, int]) -> int:
+    """Return the highest n up to which every report of a spool is taken in: what the receipt says.
+
+    `known` is the last answer (0 for a spool never heard of), `stored` the numbers above it in the store, and
+    `sent` those of this batch with how often the device sent each. A gap is not receipted past, since the
+    missing reports may have been lost on the way; the device sends all it still holds again, lowest first.
+    So when the lowest number above a gap comes a second time, the device holds nothing below it: it had a
+    receipt for that, which a restored hub does not remember.
+    """
+    have = {*stored, *sent}
+    while True:
+        while known + 1 in have:
+            known += 1
+        lowest = min((n for n in have if n > known), default=None)
+        if lowest is None or not sent.get(lowest) or sent[lowest] + (lowest in stored) < 2:
+            return known
+        known = lowest
+
+
+def release_of(result: UpdateResult) -> str | None:
+    """Return the release that a result is about, None when the device could not tell."""
+    return result.release or result.to_release
+
+
+# Topics repeat with every heartbeat, so most are found here; the size bounds what a large fleet takes (MB).
+@lru_cache(maxsize=200_000)
+def _address(topic: str) -> tuple[str, str]:
+    address = channels.parse(topic)
+    kind = address.channel.removeprefix("site-")
+    if address.device_id is None or kind not in _KINDS:
+        raise TopicError(f"{topic!r} is not a topic that devices report on")
+    return address.device_id, kind
+
+
+_KINDS: Final = frozenset({"status", "presence", *DURABLE_TYPES})

@@ -1,0 +1,235 @@
+"""The MQTT session of an ingest slot: subscriptions, what waits for a commit, acknowledgements and receipts."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+import mqtt5
+
+from hub.broker.reduce import Uplink
+from hub.broker.wire import Garbled, Link, LinkError, Packet, pubacks
+from topics import codec
+from topics.channels import DURABLE, PRESENCE, RECEIPT, SITE_UPLINKS, STATUS, Principal
+from topics.messages import Receipt
+
+KEEPALIVE: Final = 60
+SESSION_SECONDS: Final = 14 * 86_400
+"""How long the broker keeps what it queues for a slot that is away."""
+CONNECT_SECONDS: Final = 15.0
+RETRY_SECONDS: Final = 0.5
+"""Pause before a commit that the store refused is tried again."""
+
+
+@dataclass(frozen=True, slots=True)
+class IngestSettings:
+    """Where and how a slot takes in.
+
+    A batch ends after `batch` messages or `window` seconds. With more than one slot they share subscriptions
+    under `share_group`, which must be secret: whoever guesses it could take a share of the reports.
+    """
+
+    fleet: str
+    port: int
+    host: str = "127.0.0.1"
+    slot: int = 0
+    slots: int = 1
+    share_group: str = ""
+    batch: int = 2_000
+    window: float = 0.05
+
+    @property
+    def name(self) -> str:
+        """Client id and certificate CN of the slot."""
+        return f"{Principal.INGEST.value}-{self.slot}"
+
+    @property
+    def receive_maximum(self) -> int:
+        """How many messages the broker may have unacknowledged with us."""
+        return min(65_535, max(10_000, 3 * self.batch))
+
+    def subscriptions(self) -> list[mqtt5.TopicFilter]:
+        """Return the filters of this slot.
+
+        Presence is never shared, because a share group gets no retained messages: slot 0 takes all of it, anew
+        at every connection. Log lines are not subscribed to; nothing keeps them.
+        """
+        share = f"$share/{self.share_group}/" if self.slots > 1 else ""
+        names = {channel.name for channel in (STATUS, *DURABLE)}
+        reports = [
+            channel
+            for channel in (STATUS, *DURABLE, *SITE_UPLINKS)
+            if channel.name.removeprefix("site-") in names
+        ]
+        filters = [
+            mqtt5.TopicFilter(
+                share + channel.filter(self.fleet),
+                max_qos=mqtt5.QoS.AT_LEAST_ONCE,
+                retain_handling=mqtt5.RetainHandling.SEND_NEVER,
+            )
+            for channel in reports
+        ]
+        if self.slot == 0:
+            filters += [
+                mqtt5.TopicFilter(channel.filter(self.fleet), max_qos=mqtt5.QoS.AT_LEAST_ONCE)
+                for channel in (PRESENCE, *SITE_UPLINKS)
+                if channel.name.removeprefix("site-") == PRESENCE.name
+            ]
+        return filters
+
+
+class Pending(NamedTuple):
+    """A message that waits for its commit. `packet_id` is None with QoS 0; `readable` is False when the packet
+    itself was broken."""
+
+    uplink: Uplink
+    packet_id: int | None
+    readable: bool = True
+
+
+class Session:
+    """One connection's worth of state. Raises `LinkError` when the broker refuses or goes away."""
+
+    def __init__(self, link: Link, settings: IngestSettings) -> None:
+        self._link = link
+        self._settings = settings
+        self._began = self._sent_at = self._heard_at = time.monotonic()
+        self._first_at = 0.0
+        self._retry_at = 0.0
+        self._drained = False
+        self._quota = 0
+        self._next_id = 1
+        self._outstanding: set[int] = set()
+        self._receipts: dict[tuple[str, str], int] = {}
+        self.pending: list[Pending] = []
+        """What has arrived and is not committed, in order."""
+        self.subscribed = False
+        """Whether the broker has granted every subscription."""
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether everything the broker has sent is committed."""
+        return self.subscribed and self._drained and not self.pending
+
+    def connect(self) -> None:
+        """Ask for the persistent session."""
+        packet = mqtt5.ConnectPacket(
+            self._settings.name,
+            clean_start=False,
+            keep_alive=KEEPALIVE,
+            session_expiry_interval=SESSION_SECONDS,
+            receive_max=self._settings.receive_maximum,
+        )
+        self._send(packet.write())
+
+    def read(self) -> None:
+        """Take up what has arrived."""
+        packets, self._drained = self._link.read()
+        if packets:
+            self._heard_at = time.monotonic()
+            if not self.pending:
+                self._first_at = self._heard_at
+        for packet in packets:
+            self._handle(packet)
+
+    def is_due(self) -> bool:
+        """Whether what is pending should be committed now."""
+        now = time.monotonic()
+        full = len(self.pending) >= self._settings.batch or now >= self._first_at + self._settings.window
+        return bool(self.pending) and full and now >= self._retry_at
+
+    def postpone(self) -> None:
+        """The store refused: try again later."""
+        self._retry_at = time.monotonic() + RETRY_SECONDS
+
+    def seconds_to_next(self) -> float:
+        """Seconds until there is something to do even if nothing arrives."""
+        now = time.monotonic()
+        next_at = self._sent_at + KEEPALIVE / 2
+        if self.pending:
+            next_at = min(next_at, max(self._first_at + self._settings.window, self._retry_at))
+        return max(0.0, next_at - now)
+
+    def keep_alive(self) -> None:
+        """Send PINGREQ in time; give up on a broker that has fallen silent."""
+        now = time.monotonic()
+        if not self.subscribed and now > self._began + CONNECT_SECONDS:
+            raise LinkError("the broker does not answer")
+        if now > self._heard_at + KEEPALIVE * 1.5:
+            raise LinkError("the broker has fallen silent")
+        if now >= self._sent_at + KEEPALIVE / 2:
+            self._send(mqtt5.PingReqPacket().write())
+        self._link.flush()
+
+    def acknowledge(self, count: int) -> None:
+        """Tell the broker that the first `count` pending messages are committed."""
+        done, self.pending = self.pending[:count], self.pending[count:]
+        acks = pubacks(entry.packet_id for entry in done if entry.packet_id is not None)
+        if acks:
+            self._send(acks)
+
+    def send_receipts(self, receipts: dict[tuple[str, str], int]) -> None:
+        """Tell devices up to which n their spools are committed. Of several that wait, the newest counts."""
+        self._receipts |= receipts
+        packets = []
+        while self._receipts and len(self._outstanding) < self._quota:
+            (device_id, spool), n = next(iter(self._receipts.items()))
+            del self._receipts[device_id, spool]
+            packets.append(self._receipt(device_id, Receipt(spool=spool, n=n)))
+        if packets:
+            self._send(*packets)
+
+    def disconnect(self) -> None:
+        """Leave in good order; the broker keeps the session."""
+        self._send(mqtt5.DisconnectPacket().write())
+
+    def _receipt(self, device_id: str, receipt: Receipt) -> bytes:
+        while self._next_id in self._outstanding:
+            self._next_id = self._next_id % 65_535 + 1
+        self._outstanding.add(self._next_id)
+        return mqtt5.PublishPacket(
+            RECEIPT.topic(self._settings.fleet, id=device_id),
+            codec.encode(receipt),
+            qos=mqtt5.QoS.AT_LEAST_ONCE,
+            packet_id=self._next_id,
+            content_type=codec.MSGPACK,
+        ).write()
+
+    def _handle(self, packet: Packet | Garbled) -> None:
+        if isinstance(packet, mqtt5.PublishPacket):
+            uplink = Uplink(packet.topic, packet.payload, packet.content_type, packet.duplicate)
+            self._queue(Pending(uplink, packet.packet_id))
+        elif isinstance(packet, Garbled):
+            self._queue(Pending(Uplink(packet.topic, packet.body), packet.packet_id, readable=False))
+        elif isinstance(packet, mqtt5.PubAckPacket):
+            self._outstanding.discard(packet.packet_id)
+            self.send_receipts({})
+        elif isinstance(packet, mqtt5.ConnAckPacket):
+            _check(packet.reason_code, "the connection")
+            self._quota = packet.receive_max
+            self._send(mqtt5.SubscribePacket(1, self._settings.subscriptions()).write())
+        elif isinstance(packet, mqtt5.SubAckPacket):
+            for code in packet.reason_codes:
+                _check(code, "a subscription")
+            self.subscribed = True
+        elif isinstance(packet, mqtt5.DisconnectPacket):
+            raise LinkError(f"the broker ended the session ({_words(packet.reason_code)})")
+
+    def _queue(self, entry: Pending) -> None:
+        # QoS 0 has no flow control, so it alone could grow without end while the store refuses.
+        if entry.packet_id is not None or len(self.pending) < self._settings.receive_maximum:
+            self.pending.append(entry)
+
+    def _send(self, *packets: bytes) -> None:
+        self._link.send(*packets)
+        self._sent_at = time.monotonic()
+
+
+def _check(reason: mqtt5.ConnAckReasonCode | mqtt5.SubAckReasonCode, what: str) -> None:
+    if int(reason) >= 0x80:
+        raise LinkError(f"the broker refused {what} ({_words(reason)})")
+
+
+def _words(reason: mqtt5.ConnAckReasonCode | mqtt5.SubAckReasonCode | mqtt5.DisconnectReasonCode) -> str:
+    return reason.name.lower().replace("_", " ")

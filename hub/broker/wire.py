@@ -1,0 +1,170 @@
+"""An MQTT 5 connection for ingest: TLS, the codec and nothing that acknowledges by itself.
+
+The socket does not block. Mosquitto sends one TLS record a packet, so `read` drains the TLS layer until it has
+nothing more: one system call per poll would cost two thirds of the rate.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import ssl
+from collections.abc import Iterable
+from typing import Final, NamedTuple, Self
+
+import mqtt5
+
+from topics.channels import UPLINK_LIMIT
+
+HANDSHAKE_SECONDS: Final = 10.0
+FRAME_LIMIT: Final = UPLINK_LIMIT + 8192
+_READ_BYTES: Final = 16_384
+_READ_LIMIT: Final = 1 << 20
+
+Packet = mqtt5.Packet
+
+
+class LinkError(Exception):
+    """The connection is of no use any more; the text says why."""
+
+
+class Garbled(NamedTuple):
+    """A PUBLISH whose texts the codec cannot read; `packet_id` is None with QoS 0."""
+
+    topic: str
+    body: bytes
+    packet_id: int | None
+
+
+class Link:
+    """One TLS connection to the broker. Raises `LinkError`, `OSError` and `ssl.SSLError`."""
+
+    def __init__(self, host: str, port: int, context: ssl.SSLContext) -> None:
+        plain = socket.create_connection((host, port), timeout=HANDSHAKE_SECONDS)
+        try:
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._socket = context.wrap_socket(plain, server_hostname=host)
+        except BaseException:
+            plain.close()
+            raise
+        self._socket.setblocking(False)
+        self._out = bytearray()
+        self._left = b""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    def fileno(self) -> int:
+        """File descriptor of the socket."""
+        return self._socket.fileno()
+
+    @property
+    def wants_write(self) -> bool:
+        """Whether bytes wait to be sent."""
+        return bool(self._out)
+
+    def wait(self, wake: int, seconds: float) -> None:
+        """Return when there is something to read or room to write, `wake` is readable, or after `seconds`."""
+        if self._socket.pending():
+            return
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN | (select.POLLOUT if self._out else 0))
+        poll.register(wake, select.POLLIN)
+        poll.poll(max(0.0, seconds) * 1000)
+
+    def send(self, *packets: bytes) -> None:
+        """Queue `packets` and send as much as the socket takes now."""
+        for packet in packets:
+            self._out += packet
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what is queued as far as the socket takes it."""
+        while self._out:
+            try:
+                sent = self._socket.send(self._out)
+            except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
+                return
+            del self._out[:sent]
+
+    def read(self) -> tuple[list[Packet | Garbled], bool]:
+        """Return the packets that have arrived, and whether there is nothing more to read for now."""
+        chunks, size, drained = [self._left], 0, False
+        while size < _READ_LIMIT:
+            try:
+                chunk = self._socket.recv(_READ_BYTES)
+            except ssl.SSLWantReadError:
+                drained = True
+                break
+            if not chunk:
+                raise LinkError("the broker closed the connection")
+            chunks.append(chunk)
+            size += len(chunk)
+        data = b"".join(chunks)
+        packets, used = parse(data)
+        self._left = data[used:]
+        return packets, drained
+
+
+def parse(data: bytes) -> tuple[list[Packet | Garbled], int]:
+    """Return the whole packets at the start of `data`, and how many bytes they took.
+
+    Raises `LinkError` for what cannot be a packet: after that, nothing on the connection can be trusted.
+    """
+    packets: list[Packet | Garbled] = []
+    view, position = memoryview(data), 0
+    while position < len(data):
+        try:
+            packet, size = mqtt5.read(view[position:])
+        except IndexError:
+            if frame_size(data, position) > FRAME_LIMIT:
+                raise LinkError("the broker sent a packet over the limit") from None
+            break
+        except ValueError as error:
+            raise LinkError(f"the broker sent a malformed packet: {error}") from None
+        except BaseException as error:
+            # The codec panics on text that is not UTF-8, and its panic is no Exception.
+            if type(error).__name__ != "PanicException":
+                raise
+            size = frame_size(data, position)
+            packets.append(_garbled(data[position : position + size]))
+        else:
+            packets.append(packet)
+        position += size
+    return packets, position
+
+
+def frame_size(data: bytes, start: int) -> int:
+    """Return the size of the packet that begins at `start`, 0 when its length is not whole yet."""
+    length = shift = 0
+    for index in range(start + 1, min(start + 5, len(data))):
+        length |= (data[index] & 0x7F) << shift
+        shift += 7
+        if not data[index] & 0x80:
+            return index + 1 - start + length
+    return 0
+
+
+def _garbled(frame: bytes) -> Garbled:
+    if frame[0] >> 4 != 3:
+        raise LinkError("the broker sent text that is not UTF-8")
+    position = 2
+    while frame[position - 1] & 0x80:
+        position += 1
+    end = position + 2 + int.from_bytes(frame[position : position + 2], "big")
+    topic = frame[position + 2 : end].decode("utf-8", "replace")
+    if frame[0] & 0x06:
+        return Garbled(topic, frame[end + 2 :], int.from_bytes(frame[end : end + 2], "big"))
+    return Garbled(topic, frame[end:], None)
+
+
+def pubacks(packet_ids: Iterable[int]) -> bytes:
+    """Return a PUBACK with reason Success for each id, in order.
+
+    >>> pubacks([1, 258]).hex()
+    '4002000140020102'
+    """
+    return b"".join([b"\x40\x02" + packet_id.to_bytes(2, "big") for packet_id in packet_ids])
