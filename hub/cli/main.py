@@ -34,7 +34,10 @@ for command in (keys, root, release, rollout, device):
 
 
 def run(args: Sequence[str]) -> int:
-    """Run the command line `args` and return its exit code. Prints, never raises."""
+    """Run the command line `args` and return its exit code. Prints, never raises.
+
+    When the reader of the output has gone (`| head`), click ends the process quietly with 1.
+    """
     try:
         code = cli.main(args=list(args), prog_name="flaghoist", standalone_mode=False)
         return code if isinstance(code, int) else errors.DONE
@@ -48,10 +51,6 @@ def run(args: Sequence[str]) -> int:
         return _fail(error, str(error))
     except (click.Abort, KeyboardInterrupt):
         return errors.INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output has gone (`| head`): not our failure, and nobody is left to be told.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return errors.DONE
     except Exception as error:
         if os.environ.get("FLAGHOIST_DEBUG"):
             raise

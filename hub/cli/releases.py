@@ -19,7 +19,7 @@ from hub.cli.files import read_small
 from hub.cli.gitrepo import Repository
 from hub.cli.options import connect, file_argument, hub_options, json_option, token_file_option, url_option
 from hub.cli.promotions import add_to, show_release
-from hub.cli.roots import now_ms
+from hub.cli.roots import now_ms, read_root
 from hub.errors import SetupError
 from hub.identity import keys as keyfiles
 from hub.identity.files import write_atomic
@@ -116,8 +116,8 @@ def sign(folder: Path, key_files: tuple[Path, ...], as_json: bool) -> None:
     payload, made = verify.read_payload(folder)
     verify.require_bundle(folder, made)
     data = _signed(folder, payload, keys)
+    signers = [entry.keyid for entry in verify.open_signed(folder, data).signatures]
     write_atomic(folder / releasefolder.ENVELOPE, data, 0o644)
-    signers = [entry.keyid for entry in envelope.open_envelope(data, limit=RELEASE_LIMIT).signatures]
     if as_json:
         output.emit_json({"id": made.id, "file": str(folder / releasefolder.ENVELOPE), "signatures": signers})
         return
@@ -130,7 +130,7 @@ def sign(folder: Path, key_files: tuple[Path, ...], as_json: bool) -> None:
 @json_option
 def verify_command(folder: Path, root_file: Path, as_json: bool) -> None:
     """Make every check that the hub and the devices will make, and say what came of each."""
-    root = trust.open_root(read_small(root_file, "a root document", limit=trust.ROOT_LIMIT))
+    _, root = read_root(root_file)
     checks, made = verify.signature_checks(verify.read_envelope(folder), root, now=now_ms())
     if made is not None:
         checks += verify.bundle_checks(folder, made)
@@ -185,7 +185,7 @@ def _signed(folder: Path, payload: bytes, keys: list[SigningKey]) -> bytes:
     if not path.exists():
         return envelope.sign(payload, "release", keys)
     data = verify.read_envelope(folder)
-    if envelope.open_envelope(data, limit=RELEASE_LIMIT).payload != payload:
+    if verify.open_signed(folder, data).payload != payload:
         raise NotTrusted(
             f"{path} is of another release than {folder / releasefolder.PAYLOAD}; delete it and sign anew"
         )
@@ -196,7 +196,7 @@ def _signed(folder: Path, payload: bytes, keys: list[SigningKey]) -> bytes:
 
 def _declared(folder: Path, data: bytes) -> Release:
     """Return what the envelope says, unverified: whom to trust is the hub's decision."""
-    payload = envelope.open_envelope(data, limit=RELEASE_LIMIT).payload
+    payload = verify.open_signed(folder, data).payload
     try:
         return codec.decode_signed(payload, Release, limit=RELEASE_LIMIT)
     except DecodeError as error:

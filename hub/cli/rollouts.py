@@ -37,7 +37,7 @@ STATES: Final = (
 SETTLED: Final = "settled"
 """Not a state of the hub's: every device that the present share reaches has reported its end."""
 ENDS: Final = frozenset({"complete", "halted", "rolled_back", "superseded"})
-AFTER_HALT: Final = frozenset({"rolling", "rolled_back", "superseded", "complete"})
+AFTER_HALT: Final = frozenset({"rolled_back", "superseded"})
 
 
 class Segment(msgspec.Struct, frozen=True):
@@ -95,7 +95,7 @@ def verdict(progress: Progress, until: frozenset[str]) -> bool | None:
         return True
     if SETTLED in wanted and progress.state == "rolling" and progress.settled:
         return True
-    if progress.state == "halted" and wanted & (AFTER_HALT - {"rolling", "complete"}):
+    if progress.state == "halted" and wanted & AFTER_HALT:
         return None
     return False if progress.state in ENDS else None
 
@@ -140,16 +140,18 @@ def watch(
 ) -> None:
     """Show a rollout as it goes: live on a terminal, a line for each change in a pipe."""
     wanted = frozenset(until)
+    progress, done = Progress(release_id, "unknown"), None
     with _view(as_json=as_json) as view:
         for progress in _changes(hub, release_id, timeout, interval):
             view(progress)
             done = verdict(progress, wanted)
             if done is not None:
                 break
-        else:
-            raise Refused(
-                f"{release_id} did not get there within {timeout:g} seconds; `flaghoist rollout watch` goes on watching"
-            )
+    if done is None:
+        raise Refused(
+            f"{release_id} is {progress.state} after {timeout:g} seconds; "
+            f"run `flaghoist rollout watch {release_id}` to go on watching"
+        )
     if not done:
         raise Refused(
             f"{release_id} is {progress.state}" + (f": {progress.reason}" if progress.reason else "")

@@ -12,6 +12,7 @@ import msgspec
 
 from hub.cli import output
 from hub.cli.api import Hub
+from hub.cli.errors import NotTrusted
 from hub.cli.files import read_small
 from hub.cli.options import file_argument, hub_options, json_option
 from hub.errors import SetupError
@@ -19,7 +20,7 @@ from hub.identity import keys as keyfiles
 from hub.identity.files import write_atomic
 from topics import codec, envelope, names, trust
 from topics.documents import KeyRole, Root, TrustRole
-from topics.errors import TopicError
+from topics.errors import TopicError, TrustError
 
 ROLES: Final[tuple[TrustRole, ...]] = ("root", "release", "deployment")
 DAY_MS: Final = 86_400_000
@@ -98,9 +99,8 @@ def init(
     }
     document = make_root(fleet, publics, thresholds, expires_at=now_ms() + expires_days * DAY_MS)
     data = envelope.sign(codec.encode(document), "root", signers)
-    trust.open_root(data)
     write_atomic(out, data, 0o644)
-    _show(out, data, as_json=as_json)
+    _show(out, data, document, as_json=as_json)
 
 
 @root.command()
@@ -108,7 +108,7 @@ def init(
 @json_option
 def show(file: Path, as_json: bool) -> None:
     """Show a root document: its keys, thresholds and expiry."""
-    _show(file, read_small(file, "a root document", limit=trust.ROOT_LIMIT), as_json=as_json)
+    _show(file, *read_root(file), as_json=as_json)
 
 
 @root.command()
@@ -117,13 +117,23 @@ def show(file: Path, as_json: bool) -> None:
 @hub_options
 def publish(file: Path, as_json: bool, hub: Hub) -> None:
     """Give a root document to the hub, which hands it on to devices."""
-    data = read_small(file, "a root document", limit=trust.ROOT_LIMIT)
-    document = trust.open_root(data)
+    data, document = read_root(file)
     answer = hub.post_bytes("/trust/roots", data, len(data), "application/octet-stream")
     if as_json:
         output.emit_json(hub.read(answer, dict))
         return
     output.emit(f"root {document.version} of {document.fleet} published, sha256 {trust.sha256(data)}")
+
+
+def read_root(path: Path) -> tuple[bytes, Root]:
+    """Return a root document's bytes and content; raises `SetupError`, and `NotTrusted` for anything else."""
+    data = read_small(path, "a root document", limit=trust.ROOT_LIMIT)
+    try:
+        return data, trust.open_root(data)
+    except TrustError as error:
+        raise NotTrusted(
+            f"{path} is not a root document signed by the keys it names ({error.detail}); ask for the file again"
+        ) from None
 
 
 def make_root(
@@ -182,8 +192,7 @@ def _deployment_key(text: str, fleet: str) -> bytes:
     return raw
 
 
-def _show(file: Path, data: bytes, *, as_json: bool) -> None:
-    document = trust.open_root(data)
+def _show(file: Path, data: bytes, document: Root, *, as_json: bool) -> None:
     expires = datetime.fromtimestamp(document.expires_at / 1000, UTC)
     expired = now_ms() >= document.expires_at
     if as_json:

@@ -44,6 +44,16 @@ def read_envelope(folder: Path) -> bytes:
     return read_small(folder / ENVELOPE, "a release signed by `flaghoist release sign`", limit=RELEASE_LIMIT)
 
 
+def open_signed(folder: Path, data: bytes) -> envelope.Envelope:
+    """Return the envelope of a built folder without believing it; raises `NotTrusted`."""
+    try:
+        return envelope.open_envelope(data, limit=RELEASE_LIMIT)
+    except TrustError as error:
+        raise NotTrusted(
+            f"{folder / ENVELOPE} is not a signed release ({error.detail}); delete it and sign anew"
+        ) from None
+
+
 def signature_checks(data: bytes, root: Root, *, now: int) -> tuple[list[Check], Release | None]:
     """Return the checks of an envelope against a root at `now` (ms), and the release once it is trusted."""
     checks = [

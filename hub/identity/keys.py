@@ -95,13 +95,18 @@ def save(directory: Path, name: str, key: SigningKey) -> tuple[Path, Path]:
 
 def load_private(path: Path) -> SigningKey:
     """Return the key in a private key file that nobody but its owner can read; raises `SetupError`."""
-    data = _read(path, private=True)
+    data, mode = _read(path)
     try:
         whole = msgspec.json.decode(data, type=_PrivateKey)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise SetupError(
             f"{path} is not a private key file; give the NAME.key that `flaghoist keys generate` wrote"
         ) from None
+    if mode & 0o077:
+        raise SetupError(
+            f"{path} can be read by others (mode {mode:04o}); "
+            f"run chmod 600 {path}, and replace the key if anybody may have seen it"
+        )
     key = SigningKey(bytes.fromhex(whole.secret_key))
     half = public(whole.name, key)
     if (half.keyid, half.public_key) != (whole.keyid, whole.public_key):
@@ -111,7 +116,7 @@ def load_private(path: Path) -> SigningKey:
 
 def load_public(path: Path) -> PublicKey:
     """Return the public half from `NAME.pub`; raises `SetupError`."""
-    data = _read(path, private=False)
+    data, _ = _read(path)
     try:
         half = msgspec.json.decode(data, type=PublicKey)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -123,7 +128,8 @@ def load_public(path: Path) -> PublicKey:
     return half
 
 
-def _read(path: Path, *, private: bool) -> bytes:
+def _read(path: Path) -> tuple[bytes, int]:
+    """Return a file's content and mode, both of the open file: it cannot be swapped between check and use."""
     try:
         # O_NONBLOCK: a FIFO by that name must be refused, not waited for.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -131,13 +137,7 @@ def _read(path: Path, *, private: bool) -> bytes:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise SetupError(f"{path} is not a regular file; give the path of a key file")
-            # Checked on the open file, so that it cannot be swapped between check and use.
-            if private and stat.S_IMODE(status.st_mode) & 0o077:
-                raise SetupError(
-                    f"{path} can be read by others (mode {stat.S_IMODE(status.st_mode):04o}); "
-                    f"run chmod 600 {path}, and replace the key if anybody may have seen it"
-                )
-            return os.read(descriptor, FILE_LIMIT)
+            return os.read(descriptor, FILE_LIMIT), stat.S_IMODE(status.st_mode)
         finally:
             os.close(descriptor)
     except FileNotFoundError:
