@@ -22,7 +22,8 @@ from hub.artifacts.files import BundleFiles
 from hub.artifacts.service import Artifacts
 from hub.broker import hoister as hoisting
 from hub.broker.config import BrokerSettings
-from hub.broker.credentials import service_credentials
+from hub.broker.credentials import Credentials, service_credentials
+from hub.broker.ingest import Ingest, IngestSettings
 from hub.broker.mosquitto import Mosquitto
 from hub.caller import rule
 from hub.deployment.manifests import ensure_role
@@ -36,7 +37,7 @@ from hub.registry.service import Endpoints, Registry
 from hub.shared import Health
 from hub.signer import MANIFEST_LIFETIME_MS, Signer
 from hub.store import SqliteStore, Store
-from hub.times import now_ms
+from hub.times import Clock, now_ms
 from topics.channels import Principal
 
 _log = structlog.get_logger("hub")
@@ -126,10 +127,10 @@ async def _services(
 ) -> None:
     sources = [settings.public_http + "/artifacts/{role}/{release}/bundle"]
     mqtt = config.parse_address(settings.public_mqtt)
-    started = now_ms()
+    ingest = _ingest(settings, store, authorities, broker)
 
     def observed_since() -> int:
-        return started
+        return ingest.observed_since
 
     deployment = Deployment(store, signer, sources, now_ms, observed_since)
     registry = Registry(
@@ -141,9 +142,7 @@ async def _services(
         lambda tx, role, now: ensure_role(tx, signer, role, sources, now),
         now_ms,
     )
-    credentials = service_credentials(
-        settings.data / "services", authorities.service, Principal.HOISTER, now=now_ms() // 1000
-    )
+    credentials = _credentials(settings, authorities, Principal.HOISTER.value)
     hoister = hoisting.Hoister(
         store,
         signer.fleet,
@@ -155,6 +154,7 @@ async def _services(
     health = Health(
         {
             "broker": lambda: broker.problem,
+            "ingest": lambda: ingest.problem,
             "hoister": lambda: hoister.problem,
             "leader": lambda: leader.problem,
             "root": lambda: _root_problem(store),
@@ -168,7 +168,10 @@ async def _services(
         artifacts=Artifacts(store, BundleFiles(settings.data / "artifacts"), now_ms),
         observed=Observed(observed_since, signer.fleet, zones),
         health=health,
+        clock=Clock(now_ms),
     )
+    ingest.start()
+    stack.push_async_callback(asyncio.to_thread, ingest.stop)
     await _background(stack, hoister.run(), "hoister")
     await _background(stack, leader.run(), "leader")
     scheduler = jobs.schedule(
@@ -187,6 +190,15 @@ async def _services(
     stack.push_async_callback(_stop_server, server, serving)
     while not server.started and not serving.done():
         await asyncio.sleep(0.01)
+
+
+def _ingest(settings: config.Settings, store: Store, authorities: Authorities, broker: Mosquitto) -> Ingest:
+    slot = IngestSettings(settings.fleet, broker.service_port)
+    return Ingest(store, slot, _credentials(settings, authorities, slot.name), now=now_ms)
+
+
+def _credentials(settings: config.Settings, authorities: Authorities, name: str) -> Credentials:
+    return service_credentials(settings.data / "services", authorities.service, name, now=now_ms() // 1000)
 
 
 def zones(name: str) -> tzinfo | None:

@@ -28,6 +28,7 @@ from hub.shared import Health, SharedController
 from hub.signer import Signer
 from hub.store import Store
 from hub.telemetry.routes import TelemetryController
+from hub.times import Clock
 
 _log = structlog.get_logger("hub.http")
 _QUIET = ("/health/live", "/health/ready")
@@ -43,6 +44,7 @@ class Services(msgspec.Struct, frozen=True):
     artifacts: Artifacts
     observed: Observed
     health: Health
+    clock: Clock
 
 
 class RequestId(ASGIMiddleware):

@@ -8,13 +8,15 @@ from typing import Any
 import msgspec
 from litestar import Controller, Request, Response, get, post
 from litestar.datastructures import State
+from litestar.di import NamedDependency
+from litestar.params import FromPath
 from litestar.status_codes import HTTP_200_OK, HTTP_503_SERVICE_UNAVAILABLE
 
 from hub import trustroots
 from hub.errors import NotFound
 from hub.signer import Signer
 from hub.store import Store
-from hub.times import now_ms, rfc3339
+from hub.times import Clock, rfc3339
 from topics.envelope import key_id
 from topics.schema import KINDS, json_schema
 from topics.trust import ROOT_LIMIT, sha256
@@ -41,7 +43,7 @@ class SharedController(Controller):
         return {"live": True}
 
     @get("/health/ready", opt={"access": "public"}, sync_to_thread=False)
-    def ready(self, health: Health) -> Response[dict[str, Any]]:
+    def ready(self, health: NamedDependency[Health]) -> Response[dict[str, Any]]:
         """Whether every part does its work; 503 with the reasons when not."""
         found = {name: check() or "ok" for name, check in health.checks.items()}
         good = all(text == "ok" for text in found.values())
@@ -51,21 +53,27 @@ class SharedController(Controller):
         )
 
     @get("/trust/deployment-key", opt={"access": "public"}, sync_to_thread=False)
-    def deployment_key(self, signer: Signer) -> dict[str, str]:
+    def deployment_key(self, signer: NamedDependency[Signer]) -> dict[str, str]:
         """The public key that a root must name for this hub."""
         key = signer.public_key
         return {"fleet": signer.fleet, "keyid": key_id(key), "public_key": key.hex()}
 
     @post("/trust/roots", opt={"access": "admin"}, request_max_body_size=ROOT_LIMIT)
-    async def accept_root(self, request: AnyRequest, store: Store, signer: Signer) -> dict[str, Any]:
+    async def accept_root(
+        self,
+        request: AnyRequest,
+        store: NamedDependency[Store],
+        clock: NamedDependency[Clock],
+        signer: NamedDependency[Signer],
+    ) -> dict[str, Any]:
         """Take in the first root document, or the next one."""
         data = await request.body()
         with store.write() as tx:
-            root = trustroots.accept(tx, signer, data, request.state.caller, now_ms())
+            root = trustroots.accept(tx, signer, data, request.state.caller, clock.now())
         return {"version": root.version, "sha256": sha256(data), "expires_at": rfc3339(root.expires_at)}
 
     @get("/trust/roots/{version:int}", opt={"access": "public"}, sync_to_thread=True)
-    def root(self, store: Store, version: int) -> Response[bytes]:
+    def root(self, store: NamedDependency[Store], version: FromPath[int]) -> Response[bytes]:
         """One root document, as it was signed."""
         with store.read() as tx:
             return Response(trustroots.read(tx, version), media_type=_ENVELOPE)
@@ -76,7 +84,7 @@ class SharedController(Controller):
         return {"items": [{"name": name, "version": version} for name, (version, _) in KINDS.items()]}
 
     @get("/schemas/{name:str}/{version:int}", opt={"access": "public"}, sync_to_thread=False)
-    def schema(self, name: str, version: int) -> dict[str, Any]:
+    def schema(self, name: FromPath[str], version: FromPath[int]) -> dict[str, Any]:
         """The JSON Schema of one kind."""
         if name not in KINDS or KINDS[name][0] != version:
             raise NotFound(f"There is no schema {name} version {version}.")

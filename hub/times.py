@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
+
+import msgspec
+
+
+class Clock(msgspec.Struct, frozen=True):
+    """Where the time comes from, for whoever is handed one."""
+
+    now: Callable[[], int]
 
 
 def now_ms() -> int:
-    """The wall clock in ms; the one place that services get it from."""
+    """The wall clock in ms; what the running hub puts into its `Clock`."""
     return time.time_ns() // 1_000_000
 
 

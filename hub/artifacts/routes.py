@@ -9,6 +9,8 @@ from typing import Any
 
 from litestar import Controller, Request, Response, get, post
 from litestar.datastructures import State
+from litestar.di import NamedDependency
+from litestar.params import FromPath
 from litestar.response import Stream
 from litestar.status_codes import (
     HTTP_200_OK,
@@ -34,14 +36,22 @@ class ArtifactsController(Controller):
 
     @post("/", opt={"access": "release-manager"}, request_max_body_size=MAX_UPLOAD)
     async def upload(
-        self, request: AnyRequest, artifacts: Artifacts, role: str, release_id: str
+        self,
+        request: AnyRequest,
+        artifacts: NamedDependency[Artifacts],
+        role: FromPath[str],
+        release_id: FromPath[str],
     ) -> dict[str, Any]:
         """Upload a declared release's bundle; it must be byte for byte the one that was signed."""
         return await artifacts.upload(role, release_id, request.stream(), request.state.caller)
 
     @get("/bundle", opt={"access": "device"})
     async def bundle(
-        self, request: AnyRequest, artifacts: Artifacts, role: str, release_id: str
+        self,
+        request: AnyRequest,
+        artifacts: NamedDependency[Artifacts],
+        role: FromPath[str],
+        release_id: FromPath[str],
     ) -> Response[bytes] | Stream:
         """Download a bundle, whole or one range of it; it never changes."""
         path, sha256, size = await asyncio.to_thread(artifacts.find, role, release_id)
@@ -74,7 +84,9 @@ class ArtifactsController(Controller):
         )
 
     @get("/checksums", opt={"access": "device"}, sync_to_thread=True)
-    def checksums(self, artifacts: Artifacts, role: str, release_id: str) -> Response[bytes]:
+    def checksums(
+        self, artifacts: NamedDependency[Artifacts], role: FromPath[str], release_id: FromPath[str]
+    ) -> Response[bytes]:
         """The hash, size and mode of every file; these very bytes are what the release's signature covers."""
         return Response(artifacts.checksums(role, release_id), media_type="application/json")
 

@@ -13,7 +13,7 @@ SELECT attempts.segment AS segment,
     SUM(CASE WHEN attempts.state = 'failed' THEN 1 ELSE 0 END) AS failed,
     SUM(CASE WHEN attempts.state = 'rolled_back' AND attempts.cause = 'own' THEN 1 ELSE 0 END) AS rolled_back,
     SUM(CASE WHEN attempts.state IN ('committed', 'failed', 'rolled_back', 'refused') THEN 0
-             WHEN attempts.updated_at > :silent_before OR COALESCE(device_latest.received_at, 0) > :silent_before
+             WHEN attempts.updated_at >= :silent_before OR COALESCE(device_latest.received_at, 0) >= :silent_before
              THEN 0 ELSE 1 END) AS silent,
     SUM(CASE WHEN attempts.state = 'refused' OR (attempts.state = 'rolled_back' AND attempts.cause <> 'own')
              THEN 0 ELSE 1 END) AS began
@@ -32,7 +32,7 @@ def counts_by_segment(
     `judged_from` leaves out what an operator has already looked at and resumed past.
     """
     silent_before = now - timeout_seconds * 1000
-    if observed_since > silent_before:
+    if observed_since >= silent_before:
         silent_before = -1
     rows = tx.all(
         _COUNTS, {"release": release_id, "silent_before": silent_before, "judged_from": judged_from}

@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from litestar import Controller, Request, Response, get, post
 from litestar.datastructures import State
+from litestar.di import NamedDependency
+from litestar.params import FromPath, FromQuery, JSONBody
 from litestar.status_codes import HTTP_200_OK
 
 from hub.deployment import views
@@ -16,7 +18,7 @@ from hub.deployment.policy import Policy
 from hub.deployment.service import Deployment, get_release, release_view
 from hub.errors import Forbidden, Invalid
 from hub.store import Store
-from hub.times import now_ms, rfc3339
+from hub.times import Clock, rfc3339
 from topics import names
 from topics.channels import DESIRED, MANIFEST
 from topics.errors import TopicError
@@ -63,13 +65,19 @@ class DeploymentController(Controller):
     tags = ["deployment"]  # noqa: RUF012  (litestar reads it from the class)
 
     @post("/releases", opt={"access": "release-manager"}, sync_to_thread=True)
-    def declare(self, request: AnyRequest, deployment: Deployment, data: ReleaseRequest) -> dict[str, Any]:
+    def declare(
+        self, request: AnyRequest, deployment: NamedDependency[Deployment], data: JSONBody[ReleaseRequest]
+    ) -> dict[str, Any]:
         """Declare a signed release; it is a draft until its bundle is uploaded."""
         return _release(deployment.declare(data.envelope, data.policy, request.state.caller))
 
     @get("/releases", opt={"access": "viewer"}, sync_to_thread=True)
     def index(
-        self, store: Store, role: str | None = None, limit: int = 100, cursor: int | None = None
+        self,
+        store: NamedDependency[Store],
+        role: FromQuery[str | None] = None,
+        limit: FromQuery[int] = 100,
+        cursor: FromQuery[int | None] = None,
     ) -> dict[str, Any]:
         """List releases, newest sequence first."""
         with store.read() as tx:
@@ -77,7 +85,7 @@ class DeploymentController(Controller):
         return {**page, "items": [_release(item) for item in page["items"]]}
 
     @get("/releases/{release_id:str}", opt={"access": "viewer"}, sync_to_thread=True)
-    def show(self, store: Store, release_id: str) -> dict[str, Any]:
+    def show(self, store: NamedDependency[Store], release_id: FromPath[str]) -> dict[str, Any]:
         """Show one release."""
         with store.read() as tx:
             return _release(release_view(get_release(tx, release_id)))
@@ -89,7 +97,11 @@ class DeploymentController(Controller):
         status_code=HTTP_200_OK,
     )
     def promote(
-        self, request: AnyRequest, deployment: Deployment, release_id: str, data: PromoteRequest
+        self,
+        request: AnyRequest,
+        deployment: NamedDependency[Deployment],
+        release_id: FromPath[str],
+        data: JSONBody[PromoteRequest],
     ) -> dict[str, Any]:
         """Offer a release to a share of a segment."""
         caller = request.state.caller
@@ -104,7 +116,11 @@ class DeploymentController(Controller):
         status_code=HTTP_200_OK,
     )
     def pause(
-        self, request: AnyRequest, deployment: Deployment, release_id: str, data: Reason | None = None
+        self,
+        request: AnyRequest,
+        deployment: NamedDependency[Deployment],
+        release_id: FromPath[str],
+        data: JSONBody[Reason | None] = None,
     ) -> dict[str, Any]:
         """Stop new starts; what has begun finishes."""
         return _release(deployment.pause(release_id, request.state.caller, _text(data)))
@@ -116,7 +132,11 @@ class DeploymentController(Controller):
         status_code=HTTP_200_OK,
     )
     def resume(
-        self, request: AnyRequest, deployment: Deployment, release_id: str, data: Reason | None = None
+        self,
+        request: AnyRequest,
+        deployment: NamedDependency[Deployment],
+        release_id: FromPath[str],
+        data: JSONBody[Reason | None] = None,
     ) -> dict[str, Any]:
         """Go on after a pause or a halt."""
         return _release(deployment.resume(release_id, request.state.caller, _text(data)))
@@ -128,16 +148,26 @@ class DeploymentController(Controller):
         status_code=HTTP_200_OK,
     )
     def rollback(
-        self, request: AnyRequest, deployment: Deployment, release_id: str, data: Reason | None = None
+        self,
+        request: AnyRequest,
+        deployment: NamedDependency[Deployment],
+        release_id: FromPath[str],
+        data: JSONBody[Reason | None] = None,
     ) -> dict[str, Any]:
         """Withdraw a release from every device that runs it."""
         return _release(deployment.rollback(release_id, request.state.caller, _text(data)))
 
     @get("/releases/{release_id:str}/progress", opt={"access": "viewer"}, sync_to_thread=True)
-    def progress(self, store: Store, observed: Observed, release_id: str) -> dict[str, Any]:
+    def progress(
+        self,
+        store: NamedDependency[Store],
+        clock: NamedDependency[Clock],
+        observed: NamedDependency[Observed],
+        release_id: FromPath[str],
+    ) -> dict[str, Any]:
         """Show how far a rollout is, per segment."""
         with store.read() as tx:
-            found = views.progress(tx, release_id, now=now_ms(), observed_since=observed.since())
+            found = views.progress(tx, release_id, now=clock.now(), observed_since=observed.since())
         segments = [
             {**row, "started_at": rfc3339(row["started_at"]), "finished_at": rfc3339(row["finished_at"])}
             for row in found["segments"]
@@ -150,16 +180,30 @@ class DeploymentController(Controller):
         sync_to_thread=True,
     )
     def eligibility(
-        self, request: AnyRequest, store: Store, observed: Observed, release_id: str, device_id: str
+        self,
+        request: AnyRequest,
+        store: NamedDependency[Store],
+        clock: NamedDependency[Clock],
+        observed: NamedDependency[Observed],
+        release_id: FromPath[str],
+        device_id: FromPath[str],
     ) -> dict[str, Any]:
         """Say what the device would decide about the release, on the facts of its last heartbeat."""
         _own(request, device_id)
         with store.read() as tx:
-            found = views.eligibility(tx, release_id, device_id, observed.fleet, observed.zones, now=now_ms())
+            found = views.eligibility(
+                tx, release_id, device_id, observed.fleet, observed.zones, now=clock.now()
+            )
         return {**found, "as_of": rfc3339(found["as_of"])}
 
     @get("/manifests/{role:str}/{segment:str}", opt={"access": "device"}, sync_to_thread=True)
-    def manifest(self, store: Store, observed: Observed, role: str, segment: str) -> Response[bytes]:
+    def manifest(
+        self,
+        store: NamedDependency[Store],
+        observed: NamedDependency[Observed],
+        role: FromPath[str],
+        segment: FromPath[str],
+    ) -> Response[bytes]:
         """The very bytes that are retained for a role and segment."""
         try:
             topic = MANIFEST.topic(observed.fleet, role=role, segment=segment)
@@ -169,7 +213,11 @@ class DeploymentController(Controller):
 
     @get("/devices/{device_id:str}/desired", opt={"access": "device"}, sync_to_thread=True)
     def desired(
-        self, request: AnyRequest, store: Store, observed: Observed, device_id: str
+        self,
+        request: AnyRequest,
+        store: NamedDependency[Store],
+        observed: NamedDependency[Observed],
+        device_id: FromPath[str],
     ) -> Response[bytes]:
         """The very bytes that are retained for one device."""
         _own(request, device_id)

@@ -18,6 +18,7 @@ Counts are per release and segment:
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import msgspec
 
@@ -147,7 +148,7 @@ def check_gate(
             f"{policy.least_reports} and at least one good one are needed.",
             rule="gate_reports",
         )
-    if counts.committed < policy.success_ratio * counts.ended:
+    if counts.committed < _exactly(policy.success_ratio) * counts.ended:
         raise Conflict(
             f"{counts.committed} of {counts.ended} devices in {segment} took {release} well, "
             f"below the {policy.success_ratio:.0%} needed.",
@@ -165,7 +166,11 @@ def halt_reason(segment: str, counts: Counts, policy: FailurePolicy) -> str | No
     if policy.max_count is not None and counts.failures > policy.max_count:
         return f"{counts.failures} failures in {segment}, more than {policy.max_count}"
     needed = min(policy.min_reports, counts.began)
-    if counts.failures and counts.ended >= needed and counts.failures > policy.max_ratio * counts.ended:
+    if (
+        counts.failures
+        and counts.ended >= needed
+        and counts.failures > _exactly(policy.max_ratio) * counts.ended
+    ):
         return (
             f"{counts.failures} of {counts.ended} devices in {segment} failed, "
             f"more than {policy.max_ratio:.0%}"
@@ -173,10 +178,6 @@ def halt_reason(segment: str, counts: Counts, policy: FailurePolicy) -> str | No
     return None
 
 
-def is_lost(updated_at: int, heard_at: int, observed_since: int, now: int, timeout_seconds: int) -> bool:
-    """Whether a device that began has been silent past the time-out. All times in ms.
-
-    Only observed time counts: while ingest was away nobody could be heard, so silence starts no earlier
-    than `observed_since`.
-    """
-    return now - max(updated_at, heard_at, observed_since) > timeout_seconds * 1000
+def _exactly(ratio: float) -> Fraction:
+    # 0.57 of 100 is 57: the ratio means what the operator wrote, not the nearest binary fraction.
+    return Fraction(str(ratio))

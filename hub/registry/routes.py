@@ -7,6 +7,8 @@ from typing import Any
 
 from litestar import Controller, Request, Response, delete, get, patch, post
 from litestar.datastructures import State
+from litestar.di import NamedDependency
+from litestar.params import FromPath, FromQuery, JSONBody
 from litestar.status_codes import HTTP_200_OK, HTTP_202_ACCEPTED
 
 from hub.errors import Invalid, TooLarge
@@ -14,7 +16,7 @@ from hub.registry import views
 from hub.registry.rules import DevicePatch, TokenRequest
 from hub.registry.service import Registry
 from hub.store import Store
-from hub.times import now_ms, rfc3339
+from hub.times import Clock, rfc3339
 from topics import codec
 from topics.channels import UPLINK_LIMIT
 from topics.enrolment import RegisterRequest
@@ -30,13 +32,15 @@ class RegistryController(Controller):
     tags = ["registry"]  # noqa: RUF012  (litestar reads it from the class)
 
     @post("/enrolment-tokens", opt={"access": "operator"}, sync_to_thread=True)
-    def create_token(self, request: AnyRequest, registry: Registry, data: TokenRequest) -> dict[str, Any]:
+    def create_token(
+        self, request: AnyRequest, registry: NamedDependency[Registry], data: JSONBody[TokenRequest]
+    ) -> dict[str, Any]:
         """Make an enrolment token; its text is shown this once."""
         answer = registry.create_token(data, request.state.caller)
         return {**answer, "expires_at": rfc3339(answer["expires_at"])}
 
     @post("/register", opt={"access": "public"}, request_max_body_size=UPLINK_LIMIT)
-    async def register(self, request: AnyRequest, registry: Registry) -> Response[bytes]:
+    async def register(self, request: AnyRequest, registry: NamedDependency[Registry]) -> Response[bytes]:
         """Register a device: first for a nonce (202), then with the proof over it (200)."""
         message = _decode(await request.body(), request.headers.get("content-type"))
         if message.proof is None:
@@ -48,46 +52,62 @@ class RegistryController(Controller):
     @get("/", opt={"access": "viewer"}, sync_to_thread=True)
     def index(
         self,
-        store: Store,
-        role: str | None = None,
-        segment: str | None = None,
-        limit: int = 100,
-        cursor: str | None = None,
+        store: NamedDependency[Store],
+        clock: NamedDependency[Clock],
+        role: FromQuery[str | None] = None,
+        segment: FromQuery[str | None] = None,
+        limit: FromQuery[int] = 100,
+        cursor: FromQuery[str | None] = None,
     ) -> dict[str, Any]:
         """List devices by id, a page at a time."""
         with store.read() as tx:
-            return views.page(tx, role=role, segment=segment, limit=limit, cursor=cursor, now=now_ms())
+            return views.page(tx, role=role, segment=segment, limit=limit, cursor=cursor, now=clock.now())
 
     @get("/{device_id:str}", opt={"access": "viewer"}, sync_to_thread=True)
-    def show(self, store: Store, device_id: str) -> Response[dict[str, Any]]:
+    def show(
+        self, store: NamedDependency[Store], clock: NamedDependency[Clock], device_id: FromPath[str]
+    ) -> Response[dict[str, Any]]:
         """Show one device, with the ETag that `PATCH` wants."""
-        return _shown(store, device_id)
+        return _shown(store, clock, device_id)
 
     @patch("/{device_id:str}", opt={"access": "operator"}, sync_to_thread=True)
     def change(
-        self, request: AnyRequest, store: Store, registry: Registry, device_id: str, data: DevicePatch
+        self,
+        request: AnyRequest,
+        store: NamedDependency[Store],
+        clock: NamedDependency[Clock],
+        registry: NamedDependency[Registry],
+        device_id: FromPath[str],
+        data: JSONBody[DevicePatch],
     ) -> Response[dict[str, Any]]:
         """Change a device; several fields at once, guarded by `If-Match`."""
         registry.patch(device_id, data, request.headers.get("if-match", ""), request.state.caller)
-        return _shown(store, device_id)
+        return _shown(store, clock, device_id)
 
     @delete("/{device_id:str}", opt={"access": "admin"}, sync_to_thread=True)
-    def remove(self, request: AnyRequest, registry: Registry, device_id: str) -> None:
+    def remove(
+        self, request: AnyRequest, registry: NamedDependency[Registry], device_id: FromPath[str]
+    ) -> None:
         """Forget a device; its id may register again."""
         registry.delete(device_id, request.state.caller)
 
     @post("/{device_id:str}/revoke", opt={"access": "operator"}, sync_to_thread=True, status_code=HTTP_200_OK)
     def revoke(
-        self, request: AnyRequest, store: Store, registry: Registry, device_id: str
+        self,
+        request: AnyRequest,
+        store: NamedDependency[Store],
+        clock: NamedDependency[Clock],
+        registry: NamedDependency[Registry],
+        device_id: FromPath[str],
     ) -> Response[dict[str, Any]]:
         """Withdraw a device's identity."""
         registry.revoke(device_id, request.state.caller)
-        return _shown(store, device_id)
+        return _shown(store, clock, device_id)
 
 
-def _shown(store: Store, device_id: str) -> Response[dict[str, Any]]:
+def _shown(store: Store, clock: Clock, device_id: str) -> Response[dict[str, Any]]:
     with store.read() as tx:
-        view, etag = views.one(tx, device_id, now_ms())
+        view, etag = views.one(tx, device_id, clock.now())
     return Response(view, headers={"ETag": etag})
 
 

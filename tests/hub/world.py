@@ -1,0 +1,273 @@
+"""A hub in one process, without broker or sockets: the real application, store and services over a test client.
+
+Reports come in through ingest's own `reduce` and `commit`, as they would from the broker.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import io
+import itertools
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from litestar.testing import TestClient
+from nacl.signing import SigningKey
+
+from hub import auth, events
+from hub.app import zones
+from hub.artifacts.files import BundleFiles
+from hub.artifacts.service import Artifacts
+from hub.broker import commit
+from hub.broker.reduce import Uplink, reduce
+from hub.caller import Caller
+from hub.deployment.judge import judge
+from hub.deployment.manifests import ensure_role
+from hub.deployment.routes import Observed
+from hub.deployment.service import Deployment
+from hub.http import Services, application
+from hub.identity.ca import open_authorities
+from hub.registry.service import Endpoints, Registry
+from hub.shared import Health
+from hub.signer import Signer
+from hub.store import SqliteStore
+from hub.times import Clock
+from tests.topics import kit
+from topics import bundle, codec, enrolment, trust
+from topics.channels import BY_NAME, MANIFEST
+from topics.documents import Bundle, Release, Requires
+from topics.messages import Presence, Running, Status, UpdateResult
+
+ADMIN = Caller("admin", "admin")
+SPOOL = "0a1b2c3d"
+
+
+class World:
+    """The hub, a clock that stands until it is moved, and signed releases on demand."""
+
+    def __init__(self, folder: Path) -> None:
+        self.now = kit.NOW
+        self.observed_since = 0
+        self.store = SqliteStore(folder / "hub.db")
+        self.signer = Signer(kit.FLEET, kit.key("hub-1"))
+        self.authorities = open_authorities(folder / "ca", kit.FLEET, now=self.now // 1000)
+        sources = ["http://127.0.0.1:1/artifacts/{role}/{release}/bundle"]
+        self.deployment = Deployment(
+            self.store, self.signer, sources, lambda: self.now, lambda: self.observed_since
+        )
+        self.registry = Registry(
+            self.store,
+            self.signer,
+            self.authorities.device,
+            Endpoints("127.0.0.1", 8883, "http://127.0.0.1:1"),
+            b"n" * 32,
+            lambda tx, role, now: ensure_role(tx, self.signer, role, sources, now),
+            lambda: self.now,
+        )
+        self.files = BundleFiles(folder / "artifacts")
+        services = Services(
+            store=self.store,
+            signer=self.signer,
+            registry=self.registry,
+            deployment=self.deployment,
+            artifacts=Artifacts(self.store, self.files, lambda: self.now),
+            observed=Observed(lambda: self.observed_since, kit.FLEET, zones),
+            health=Health({}),
+            clock=Clock(lambda: self.now),
+        )
+        auth.ensure_admin(self.store, folder / "admin.token", self.now)
+        self.token = (folder / "admin.token").read_text().strip()
+        self.app = application(services, auth.Authenticator(self.store, kit.FLEET, lambda: self.now), "0.0.0")
+        self.client = TestClient(self.app)
+        self.client.headers["Authorization"] = f"Bearer {self.token}"
+        self._counter = itertools.count(1)
+
+    def trust_root(self) -> None:
+        """Give the hub its first root, which names the kit's keys."""
+        answer = self.client.post("/trust/roots", content=kit.signed_root())
+        assert answer.status_code == 201, answer.text
+
+    # Releases
+
+    def signed_release(self, sequence: int, *, packed: bytes | None = None, **changes: Any) -> bytes:
+        """Return a signed release of the kiosk role for the bundle `packed` (a small good one if None)."""
+        data = packed if packed is not None else make_bundle()
+        release = Release(
+            fleet=kit.FLEET,
+            id=f"kiosk-{sequence}-{'a' * 12}",
+            role="kiosk",
+            commit="a" * 40,
+            sequence=sequence,
+            version=f"{sequence}.0",
+            bundle=Bundle(sha256=_sha256(data), size=len(data), tar_sha256=_sha256(gzip.decompress(data))),
+            checksums=_sha256(bundle.checksums_bytes(_entries(data))),
+            compose_sha256=_sha256(b""),
+            hook="exec",
+            created_at=kit.NOW,
+            requires=Requires(),
+        )
+        return kit.sign(msgspec.structs.replace(release, **changes), "release", ["release-1"])
+
+    def publish(self, sequence: int, *, policy: dict[str, Any] | None = None, **changes: Any) -> str:
+        """Declare and upload a release; returns its id."""
+        body = {"envelope": base64.b64encode(self.signed_release(sequence, **changes)).decode()}
+        answer = self.client.post("/releases", json={**body, "policy": policy or EAGER})
+        assert answer.status_code == 201, answer.text
+        release: str = answer.json()["id"]
+        uploaded = self.client.post(f"/artifacts/kiosk/{release}", content=make_bundle())
+        assert uploaded.status_code == 201, uploaded.text
+        return release
+
+    def promote(self, release: str, segment: str, percentage: float = 100) -> Any:
+        """POST a promotion; returns the answer."""
+        body = {"targetSegment": segment, "rolloutPercentage": percentage}
+        return self.client.post(f"/releases/{release}/promote", json=body)
+
+    def state(self, release: str) -> str:
+        """The release's state."""
+        found: str = self.client.get(f"/releases/{release}").json()["state"]
+        return found
+
+    def judge(self) -> list[str]:
+        """What the leader does after a commit."""
+        return judge(self.store, self.deployment, now=self.now, observed_since=self.observed_since)
+
+    def manifest(self, segment: str) -> trust.TrustedManifest:
+        """The segment's manifest as a device that trusts the root would accept it."""
+        topic = MANIFEST.topic(kit.FLEET, role="kiosk", segment=segment)
+        data = self.client.get(f"/manifests/kiosk/{segment}").content
+        root = kit.signed_root()
+        return trust.accept_manifest(trust.pin_root(root, trust.sha256(root)), topic, data, kit.NO_CLOCK)[1]
+
+    # Devices
+
+    def new_token(self, segment: str = "canary", **changes: Any) -> enrolment.Token:
+        """Make an enrolment token through the API."""
+        answer = self.client.post(
+            "/devices/enrolment-tokens", json={"role": "kiosk", "segment": segment, **changes}
+        )
+        assert answer.status_code == 201, answer.text
+        return enrolment.parse_token(answer.json()["token"])
+
+    def register(self, device_id: str, token: enrolment.Token, key: SigningKey | None = None) -> Any:
+        """Register in the two steps of the protocol; returns the second answer."""
+        return self.prove(token, key or kit.key(device_id), device_id, self.challenge(token, device_id))
+
+    def challenge(self, token: enrolment.Token, device_id: str) -> bytes:
+        """The nonce of the first step."""
+        request = enrolment.RegisterRequest(
+            token_id=token.id, device_id=device_id, public_key=kit.public(device_id)
+        )
+        answer = self.client.post("/devices/register", content=codec.encode(request), headers=MSGPACK)
+        assert answer.status_code == 202, answer.text
+        nonce: bytes = msgspec.msgpack.decode(answer.content, type=enrolment.RegisterChallenge).nonce
+        return nonce
+
+    def prove(self, token: enrolment.Token, key: SigningKey, device_id: str, nonce: bytes) -> Any:
+        """The second step."""
+        proof, mac = enrolment.prove(token, key, device_id, nonce)
+        request = enrolment.RegisterRequest(
+            token_id=token.id,
+            device_id=device_id,
+            public_key=bytes(key.verify_key),
+            nonce=nonce,
+            proof=proof,
+            mac=mac,
+            hardware="pi4",
+        )
+        return self.client.post("/devices/register", content=codec.encode(request), headers=MSGPACK)
+
+    def device(self, device_id: str, segment: str = "canary") -> str:
+        """Register a device and return its id."""
+        answer = self.register(device_id, self.new_token(segment))
+        assert answer.status_code == 200, answer.text
+        return device_id
+
+    def uplink(self, device_id: str, message: msgspec.Struct) -> None:
+        """Take in a message as ingest would."""
+        kind = message.kind  # type: ignore[attr-defined]
+        topic = BY_NAME[kind].topic(kit.FLEET, id=device_id)
+        with self.store.write() as tx:
+            commit.apply(tx, reduce([Uplink(topic, codec.encode(message))]), self.now)
+
+    def result(self, device_id: str, release: str, state: Any, *, attempt: int = 1, **changes: Any) -> None:
+        """Take in an update result."""
+        fields: dict[str, Any] = {
+            "boot": (1, "0" * 8),
+            "at": self.now // 1000,
+            "spool": SPOOL,
+            "n": next(self._counter),
+            "state": state,
+            "release": release,
+            "attempt": attempt,
+        }
+        self.uplink(device_id, UpdateResult(**{**fields, **changes}))
+
+    def heartbeat(self, device_id: str, *, running: tuple[str, int] | None = None, **changes: Any) -> None:
+        """Take in a heartbeat and presence of a device that is online."""
+        status = Status(
+            boot=(1, "0" * 8),
+            at=self.now // 1000,
+            seq=next(self._counter),
+            role="kiosk",
+            segment="canary",
+            agent_version="1.0",
+            running=Running(id=running[0], sequence=running[1]) if running else None,
+        )
+        self.uplink(device_id, msgspec.structs.replace(status, **changes))
+        self.uplink(device_id, Presence(boot=(1, "0" * 8), session=1, state="online"))
+
+    def events(self) -> list[str]:
+        """Kinds of every event, in order, after sealing."""
+        with self.store.write() as tx:
+            events.seal(tx)
+            return [row["kind"] for row in events.after(tx, 0, limit=1000)]
+
+
+MSGPACK = {"Content-Type": codec.MSGPACK}
+EAGER = {
+    "segments": {name: {"least_wait_seconds": 0} for name in ("canary", "early", "general")},
+    "failure": {"max_ratio": 0.2, "min_reports": 1, "update_timeout_seconds": 120},
+}
+"""A policy that waits for nothing and halts early."""
+
+
+@contextmanager
+def world(folder: Path) -> Iterator[World]:
+    """Open a world, and close what it opened."""
+    made = World(folder)
+    with made.client:
+        yield made
+    made.store.close()
+
+
+def make_bundle(**files: bytes) -> bytes:
+    """Return a tar.gz bundle of the kiosk role with `files` beside its bundle.json."""
+    info = b'{"format":1,"role":"kiosk","version":"1.0","hook":"exec","exec":{"command":["true"]}}'
+    raw = io.BytesIO()
+    with tarfile.open(fileobj=raw, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for name, content in {bundle.BUNDLE_JSON: info, **files}.items():
+            member = tarfile.TarInfo(name)
+            member.size, member.mode = len(content), 0o644
+            archive.addfile(member, io.BytesIO(content))
+    return gzip.compress(raw.getvalue(), mtime=0)
+
+
+def _entries(packed: bytes) -> list[bundle.FileEntry]:
+    with tarfile.open(fileobj=io.BytesIO(gzip.decompress(packed))) as archive:
+        found = []
+        for member in archive:
+            file = archive.extractfile(member)
+            content = file.read() if file else b""
+            found.append(bundle.FileEntry(member.name, _sha256(content), len(content), member.mode))
+        return found
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
