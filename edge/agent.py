@@ -125,9 +125,10 @@ class Agent:
         self._online = True
         self._heard.clear()
         self._out.link.subscribe(self._subscriptions())
-        self._outbound.send("presence", self._presence("online"))
         self._outbound.connected()
+        self._outbound.send("presence", self._presence("online"))
         self._heartbeat()
+        self._outbound.pump()
 
     def on_disconnected(self) -> None:
         """The connection is gone; the device goes on without it."""
@@ -255,8 +256,10 @@ class Agent:
         if isinstance(outcome, Refusal):
             self._refused(outcome, body)
             return
-        self._refusals.pop(topic, None)
+        was_refused = self._refusals.pop(topic, None) is not None
         if outcome is before:
+            if was_refused:
+                self.consider()
             return
         memory.save(self._paths, outcome.memory)
         self._beliefs = outcome
@@ -295,6 +298,7 @@ class Agent:
             self._refusals.pop(old, None)
             self._out.link.unsubscribe([old])
             self._out.link.subscribe(self._subscriptions())
+            self._heartbeat()
 
     # Deciding
 

@@ -109,7 +109,7 @@ class Tar:
             raise _bad(f"{long_name!r} is neither a regular file nor a folder (type {kind!r})")
         if mode not in bundle.MODES:
             raise _bad(f"{long_name!r} has mode {mode:o}, a bundle holds 644 and 755 only")
-        if size > self._budget:
+        if size > self._budget + len(self._buffer):
             raise _bad(f"{long_name!r} claims {size} bytes, more than the bundle may unpack to")
         return Member(_path(long_name), is_folder=False, size=size, mode=mode)
 

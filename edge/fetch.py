@@ -77,19 +77,15 @@ class Fetcher:
                 try:
                     self._from(url, release, part, end)
                     _check_hash(part, release)
-                except SourceError as error:
-                    failure = f"{urlsplit(url).netloc}: {error}"
                 except CorruptError as error:
                     corrupt += 1
-                    failure = f"{urlsplit(url).netloc}: {error}"
+                    failure = f"{url}: {error}"
                     disk.remove(part)
-                except OSError as error:
-                    if disk.is_full(error):
+                except (SourceError, http.client.HTTPException, OSError) as error:
+                    if isinstance(error, OSError) and disk.is_full(error):
                         disk.remove(part)
                         raise Stop("the disk is full", full=True) from None
-                    failure = f"{urlsplit(url).netloc}: {error.strerror or error}"
-                except http.client.HTTPException as error:
-                    failure = f"{urlsplit(url).netloc}: not HTTP ({type(error).__name__})"
+                    failure = f"{url}: {_sentence(error)}"
                 else:
                     part.replace(whole)
                     disk.fsync_dir(folder)
@@ -124,9 +120,9 @@ class Fetcher:
     def _get(
         self, url: str, have: int, release: Release, end: float, retry: bool = True
     ) -> http.client.HTTPResponse:
-        parts = urlsplit(url)
+        parts = _split(url)
         headers = {"Accept-Encoding": "identity", "User-Agent": "flaghoist-edge"}
-        ours = _origin(parts) == _origin(urlsplit(self._sources.hub))
+        ours = _origin(parts) == _origin(_split(self._sources.hub))
         if ours:
             now = self._now() // 1000 + self._offset
             headers["Authorization"] = f"Bearer {self._sources.token(now)}"
@@ -147,11 +143,7 @@ class Fetcher:
 
     def _connect(self, parts: SplitResult, end: float) -> http.client.HTTPConnection:
         stall = self._settings.stall_seconds
-        host = parts.hostname or ""
-        try:
-            port = parts.port
-        except ValueError:
-            raise SourceError("the port in its URL is no number") from None
+        host, port = parts.hostname or "", parts.port
         connection: http.client.HTTPConnection
         if parts.scheme == "https":
             connection = http.client.HTTPSConnection(host, port, timeout=stall, context=self._sources.tls())
@@ -235,11 +227,24 @@ def _check_hash(path: Path, release: Release) -> None:
 
 
 def _origin(parts: SplitResult) -> tuple[str, str, int]:
+    return parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+
+
+def _split(url: str) -> SplitResult:
     try:
-        port = parts.port or (443 if parts.scheme == "https" else 80)
+        parts = urlsplit(url)
+        _ = parts.port  # read here, since a port that is no number raises only when it is read
     except ValueError:
-        port = 0
-    return parts.scheme, parts.hostname or "", port
+        raise SourceError("this is not a URL") from None
+    return parts
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return (
+        f"not HTTP ({type(error).__name__})" if isinstance(error, http.client.HTTPException) else str(error)
+    )
 
 
 class _Paced:

@@ -86,10 +86,9 @@ class Outbound:
         return BY_NAME[channel].topic(self._fleet, id=self._device_id)
 
     def connected(self) -> None:
-        """A new connection stands: everything without a receipt goes out again."""
+        """A new connection stands: everything without a receipt goes out again at the next `pump`."""
         self._online, self._sent, self._wait = True, 0, self._settings.resend_seconds
         self._mids.clear()
-        self.pump()
 
     def disconnected(self) -> None:
         """Nothing can go out now."""

@@ -179,7 +179,9 @@ class Updater:
         self._confirm()
 
     def _confirm(self) -> None:
-        result = self._call("confirm")
+        # By now `running` is the new release itself.
+        before = self._state.previous.release.id if self._state.previous else ""
+        result = self._patient("confirm", self._place(before))
         # Proven and reported already; a hook that cannot confirm makes the device degraded, not broken.
         service = self._state.service if result.ok else f"confirm: {result.reason}"
         self._save(update=records.changed(self._update, confirmed=True), service=service)
