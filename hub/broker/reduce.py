@@ -190,15 +190,19 @@ def contiguous(known: int, stored: Collection[int], sent: Mapping[int, int]) -> 
     `known` is the last answer (0 for a spool never heard of), `stored` the numbers above it in the store, and
     `sent` those of this batch with how often the device sent each. A gap is not receipted past, since the
     missing reports may have been lost on the way; the device sends all it still holds again, lowest first.
-    So when the lowest number above a gap comes a second time, the device holds nothing below it: it had a
-    receipt for that, which a restored hub does not remember.
+    So when the lowest number above a gap comes a second time and nothing below comes with it, the device
+    holds nothing below it: it had a receipt for that, which a restored hub does not remember. (A broker whose
+    queue overflowed twice in just that place would deceive us; its queue is sized for that not to happen.)
     """
     have = {*stored, *sent}
+    start = known
     while True:
         while known + 1 in have:
             known += 1
         lowest = min((n for n in have if n > known), default=None)
         if lowest is None or not sent.get(lowest) or sent[lowest] + (lowest in stored) < 2:
+            return known
+        if known > start or min(sent) <= start:
             return known
         known = lowest
 

@@ -100,7 +100,9 @@ class Link:
                 drained = True
                 break
             if not chunk:
-                raise LinkError("the broker closed the connection")
+                if not size:
+                    raise LinkError("the broker closed the connection; it ended, or another hub took over")
+                break  # its last packets may say why; the next read finds the end again
             chunks.append(chunk)
             size += len(chunk)
         data = b"".join(chunks)

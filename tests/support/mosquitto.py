@@ -159,7 +159,10 @@ class Peer:
         self._lock = threading.Lock()
         connected: queue.Queue[int] = queue.Queue()
         client = self._client = paho.Client(
-            CallbackAPIVersion.VERSION2, client_id=client_id, protocol=paho.MQTTv5
+            CallbackAPIVersion.VERSION2,
+            client_id=client_id,
+            protocol=paho.MQTTv5,
+            reconnect_on_failure=False,
         )
         client.tls_set_context(files.context())
         client.max_inflight_messages_set(1000)
