@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.e2e.fleet import NotObservedError, Fleet, until
+from tests.e2e.fleet import Fleet, NotObservedError, until
 
 DEVICES = (
     ("shop-1", "canary"),

@@ -148,9 +148,10 @@ class Fleet:
 
     def kill_hub(self) -> None:
         """SIGKILL, as a power cut or the kernel would."""
-        assert self.hub is not None
+        assert self.hub is not None and self.hub.stdout is not None
         self.hub.kill()
         self.hub.wait()
+        self.hub.stdout.close()
 
     def broker_pid(self) -> int:
         """Process id of the hub's Mosquitto."""

@@ -1,0 +1,21 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.fleet import Fleet
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Fleet]:
+    """A hub with its root of trust and an example repository; everything ends with the test."""
+    made = Fleet(tmp_path)
+    try:
+        made.start_hub()
+        made.make_trust()
+        made.make_repo()
+        yield made
+    finally:
+        made.close()
