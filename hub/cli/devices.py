@@ -45,7 +45,7 @@ def list_devices(role: str | None, segment: str | None, as_json: bool, hub: Hub)
         output.emit_json(found)
         return
     keys = [key for key in SHOWN if key != "running_version"]
-    output.table(FIRST_IN_LIST, [[item.get(key) for key in keys] for item in found])
+    output.table(FIRST_IN_LIST, [[output.seconds(item.get(key)) for key in keys] for item in found])
 
 
 @device.command()

@@ -15,6 +15,7 @@ from hub.cli.keyring import keys
 from hub.cli.output import clean
 from hub.cli.releases import release
 from hub.cli.rollouts import rollout
+from hub.cli.rootchain import add_to as add_root_commands
 from hub.cli.roots import root
 from hub.errors import HubError
 from topics.errors import ContractError
@@ -29,6 +30,7 @@ def cli() -> None:
     """
 
 
+add_root_commands(root)
 for command in (keys, root, release, rollout, device):
     cli.add_command(command)
 

@@ -21,6 +21,14 @@ def clean(text: object) -> str:
     return "".join(char if char.isprintable() else " " for char in str(text))
 
 
+def seconds(time: object) -> object:
+    """Return an RFC 3339 time without its fraction, anything else as it is."""
+    if not isinstance(time, str):
+        return time
+    whole, dot, _ = time.partition(".")
+    return f"{whole}Z" if dot else time
+
+
 def emit_json(value: Any, *, indent: int | None = 2) -> None:
     """Print `value` as JSON; `indent` None puts it on one line, for streams."""
     print(json.dumps(msgspec.to_builtins(value), indent=indent, ensure_ascii=False), flush=True)
@@ -50,8 +58,9 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
 def grid(columns: Sequence[str], cells: Iterable[Sequence[str]]) -> Table:
     """Return a table for a terminal. Cells are plain text, never markup."""
     made = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        made.add_column(column, overflow="fold")
+    for number, column in enumerate(columns):
+        # The first column names the thing: people copy it, so it is never broken.
+        made.add_column(column, overflow="fold", no_wrap=number == 0)
     for row in cells:
         made.add_row(*(Text(cell) for cell in row))
     return made

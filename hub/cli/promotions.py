@@ -34,7 +34,7 @@ def list_releases(role: str | None, as_json: bool, hub: Hub) -> None:
                 item.get("state"),
                 item.get("segment"),
                 share(item),
-                item.get("updated_at"),
+                output.seconds(item.get("updated_at")),
             )
             for item in found
         ],

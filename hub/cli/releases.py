@@ -185,7 +185,8 @@ def _signed(folder: Path, payload: bytes, keys: list[SigningKey]) -> bytes:
     if not path.exists():
         return envelope.sign(payload, "release", keys)
     data = verify.read_envelope(folder)
-    if verify.open_signed(folder, data).payload != payload:
+    opened = verify.open_signed(folder, data)
+    if (opened.payload, opened.payloadType) != (payload, envelope.payload_type("release")):
         raise NotTrusted(
             f"{path} is of another release than {folder / releasefolder.PAYLOAD}; delete it and sign anew"
         )

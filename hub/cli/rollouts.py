@@ -75,9 +75,10 @@ class Progress(msgspec.Struct, frozen=True):
 
     @property
     def settled(self) -> bool:
-        """Whether nothing is left to wait for at the present share."""
+        """Whether every device that the present share reaches has ended, and there was at least one."""
         reached = self.reached
-        return bool(reached) and all(
+        # Nobody to wait for is no evidence: it would let a script go on at once.
+        return any(entry.ended for entry in reached) and all(
             not entry.in_progress and entry.ended >= entry.expected for entry in reached
         )
 

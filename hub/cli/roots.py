@@ -15,14 +15,14 @@ from hub.cli.api import Hub
 from hub.cli.errors import NotTrusted
 from hub.cli.files import read_small
 from hub.cli.options import file_argument, hub_options, json_option
+from hub.cli.rootdoc import ROLES, make_root, parse_thresholds
 from hub.errors import SetupError
 from hub.identity import keys as keyfiles
 from hub.identity.files import write_atomic
 from topics import codec, envelope, names, trust
-from topics.documents import KeyRole, Root, TrustRole
+from topics.documents import Root, TrustRole
 from topics.errors import TopicError, TrustError
 
-ROLES: Final[tuple[TrustRole, ...]] = ("root", "release", "deployment")
 DAY_MS: Final = 86_400_000
 
 
@@ -88,19 +88,19 @@ def init(
         names.fleet(fleet)
     except TopicError as error:
         raise click.UsageError(str(error)) from None
-    thresholds = parse_thresholds(threshold)
+    thresholds = parse_thresholds(threshold, dict.fromkeys(ROLES, 1))
     if out.exists():
         raise SetupError(f"{out} already exists; devices may have pinned it, so choose another --out")
     signers = [keyfiles.load_private(path) for path in root_keys]
     publics: dict[TrustRole, list[bytes]] = {
         "root": [bytes(key.verify_key) for key in signers],
         "release": [keyfiles.load_public(path).raw for path in release_keys],
-        "deployment": [_deployment_key(text, fleet) for text in deployment_keys],
+        "deployment": [deployment_key(text, fleet) for text in deployment_keys],
     }
-    document = make_root(fleet, publics, thresholds, expires_at=now_ms() + expires_days * DAY_MS)
+    document = make_root(fleet, 1, publics, thresholds, expires_at=now_ms() + expires_days * DAY_MS)
     data = envelope.sign(codec.encode(document), "root", signers)
     write_atomic(out, data, 0o644)
-    _show(out, data, document, as_json=as_json)
+    show_root(out, data, document, as_json=as_json)
 
 
 @root.command()
@@ -108,7 +108,7 @@ def init(
 @json_option
 def show(file: Path, as_json: bool) -> None:
     """Show a root document: its keys, thresholds and expiry."""
-    _show(file, *read_root(file), as_json=as_json)
+    show_root(file, *read_root(file), as_json=as_json)
 
 
 @root.command()
@@ -136,43 +136,13 @@ def read_root(path: Path) -> tuple[bytes, Root]:
         ) from None
 
 
-def make_root(
-    fleet: str, keys: dict[TrustRole, list[bytes]], thresholds: dict[TrustRole, int], *, expires_at: int
-) -> Root:
-    """Return version 1 of a root. `expires_at` is in ms. Raises `click.UsageError` for a threshold not reachable."""
-    roles = {}
-    for role in ROLES:
-        keyids = sorted({envelope.key_id(key) for key in keys[role]})
-        if thresholds[role] > len(keyids):
-            raise click.UsageError(
-                f"threshold {role}={thresholds[role]} can never be reached with {len(keyids)} {role} "
-                f"key{'s' if len(keyids) > 1 else ''}; give more keys or a lower threshold"
-            )
-        roles[role] = KeyRole(keyids=keyids, threshold=thresholds[role])
-    every = {envelope.key_id(key): key for role in ROLES for key in keys[role]}
-    return Root(fleet=fleet, version=1, expires_at=expires_at, keys=every, roles=roles)
-
-
-def parse_thresholds(text: str) -> dict[TrustRole, int]:
-    """Return the thresholds in `root=1,release=2`, 1 for a role not named; raises `click.UsageError`."""
-    thresholds: dict[TrustRole, int] = dict.fromkeys(ROLES, 1)
-    for part in text.split(","):
-        name, _, number = part.strip().partition("=")
-        role = next((role for role in ROLES if role == name), None)
-        if role is None or not (number.isascii() and number.isdigit()) or not 1 <= int(number) <= 16:
-            raise click.UsageError(
-                f"--threshold {part.strip()!r} is not ROLE=NUMBER; it looks like root=1,release=2,deployment=1"
-            )
-        thresholds[role] = int(number)
-    return thresholds
-
-
 def now_ms() -> int:
     """Return the time in ms."""
     return time.time_ns() // 1_000_000
 
 
-def _deployment_key(text: str, fleet: str) -> bytes:
+def deployment_key(text: str, fleet: str) -> bytes:
+    """Return the public key in a file, or of the hub at an address; raises `SetupError` and `click.UsageError`."""
     if not text.startswith(("http://", "https://")):
         return keyfiles.load_public(Path(text)).raw
     hub = Hub(text, "")
@@ -192,7 +162,8 @@ def _deployment_key(text: str, fleet: str) -> bytes:
     return raw
 
 
-def _show(file: Path, data: bytes, document: Root, *, as_json: bool) -> None:
+def show_root(file: Path, data: bytes, document: Root, *, as_json: bool, missing: str | None = None) -> None:
+    """Print a root document; `missing`, where it is asked for, says which signatures it lacks, "" for none."""
     expires = datetime.fromtimestamp(document.expires_at / 1000, UTC)
     expired = now_ms() >= document.expires_at
     if as_json:
@@ -209,6 +180,7 @@ def _show(file: Path, data: bytes, document: Root, *, as_json: bool) -> None:
                 "sha256": trust.sha256(data),
                 "expires_at": expires.isoformat(timespec="seconds").replace("+00:00", "Z"),
                 "expired": expired,
+                **({} if missing is None else {"missing": missing}),
             }
         )
         return
@@ -223,4 +195,6 @@ def _show(file: Path, data: bytes, document: Root, *, as_json: bool) -> None:
         entry = document.roles.get(role)
         if entry is not None:
             pairs.append((role, f"{entry.threshold} of {len(entry.keyids)}: {' '.join(entry.keyids)}"))
+    if missing is not None:
+        pairs.append(("missing", missing or "nothing"))
     output.fields(pairs)

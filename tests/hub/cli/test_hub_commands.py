@@ -27,7 +27,7 @@ RELEASE: dict[str, Any] = {
     "paused": False,
     "reason": "",
     "created_at": "2026-03-01T10:00:00Z",
-    "updated_at": "2026-03-01T10:05:00Z",
+    "updated_at": "2026-03-01T10:05:00.123Z",
 }
 ID = RELEASE["id"]
 DEVICE = {
@@ -38,7 +38,7 @@ DEVICE = {
     "health": "ok",
     "running": ID,
     "state": "committed",
-    "last_seen": "2026-03-01T10:05:00Z",
+    "last_seen": "2026-03-01T10:05:00.123Z",
     "tags": {"site": "harbour"},
     "verdict": {"reason": "already_installed", "release": None},
 }

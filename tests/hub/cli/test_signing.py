@@ -273,10 +273,12 @@ def test_a_signed_release_that_was_tampered_with_is_refused(
     assert ran.err.startswith(f"flaghoist: {built} must not be published: ")
 
 
-def test_signatures_of_another_release_are_not_added_to(
-    flaghoist: Flaghoist, signers: Signers, built: Path
+@pytest.mark.parametrize("kind", ["release", "root"])
+def test_signatures_of_another_document_are_not_added_to(
+    flaghoist: Flaghoist, signers: Signers, built: Path, kind: str
 ) -> None:
-    (built / "release.dsse").write_bytes(envelope.sign(b"\x80", "release", []))
+    payload = b"\x80" if kind == "release" else (built / "release.msgpack").read_bytes()
+    (built / "release.dsse").write_bytes(envelope.sign(payload, kind, []))
     ran = sign(flaghoist, built, signers.key("one"))
     assert (ran.code, ran.err) == (
         5,

@@ -41,7 +41,7 @@ EMPTY = Segment("canary", share_basis_points=10_000)
         pytest.param("halted", [SETTLED], ["settled"], False, id="halted-where-settled-was-wanted"),
         pytest.param("rolling", [RUNNING], ["settled"], None, id="not-settled"),
         pytest.param("rolling", [SETTLED], ["settled"], True, id="settled"),
-        pytest.param("rolling", [EMPTY], ["settled"], True, id="nobody-is-expected"),
+        pytest.param("rolling", [EMPTY], ["settled"], None, id="nobody-is-no-evidence"),
         pytest.param("published", [Segment("canary")], ["settled"], None, id="nothing-is-offered-yet"),
         pytest.param("rolling", [SETTLED], ["rolling"], True, id="rolling-was-wanted"),
     ],
