@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+import msgpack
 import msgspec
 from nacl.signing import SigningKey
 
@@ -168,6 +169,18 @@ def trusted_until(*documents: bytes, state: TrustState | None = None) -> TrustSt
     for data in documents:
         state, _ = accept_manifest(state, TOPIC, data, CLOCK)
     return state
+
+
+def repacked(data: bytes, **changes: Any) -> bytes:
+    """Return the envelope `data` with fields replaced after signing."""
+    packed: bytes = msgpack.packb({**msgpack.unpackb(data), **changes})
+    return packed
+
+
+def altered_payload(data: bytes, **changes: Any) -> bytes:
+    """Return the envelope `data` with fields of its payload replaced and the old signatures kept."""
+    payload = msgpack.unpackb(msgpack.unpackb(data)["payload"])
+    return repacked(data, payload=msgpack.packb({**payload, **changes}))
 
 
 def facts(**changes: Any) -> Facts:

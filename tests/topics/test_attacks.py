@@ -19,6 +19,7 @@ from tests.topics.kit import (
     NO_CLOCK,
     NOW,
     TOPIC,
+    altered_payload,
     config,
     desired,
     key,
@@ -27,6 +28,7 @@ from tests.topics.kit import (
     pinned,
     public,
     release,
+    repacked,
     root,
     sign,
     signed_desired,
@@ -78,18 +80,6 @@ def at_enrolment(data: bytes, *, pin: bytes | None = None) -> Attack:
     return lambda: pin_root(data, trust.sha256(pin or data))
 
 
-def repacked(data: bytes, **changes: Any) -> bytes:
-    """Return the envelope `data` with fields replaced after signing."""
-    packed: bytes = msgpack.packb({**msgpack.unpackb(data), **changes})
-    return packed
-
-
-def altered_payload(data: bytes, **changes: Any) -> bytes:
-    """Return the envelope `data` with fields of its payload replaced and the old signatures kept."""
-    payload = msgpack.unpackb(msgpack.unpackb(data)["payload"])
-    return repacked(data, payload=msgpack.packb({**payload, **changes}))
-
-
 def obeying(*documents: bytes) -> TrustState:
     """Return the state of a device that has trusted each of `documents` (desired states) in turn."""
     state = pinned()
@@ -109,20 +99,21 @@ def stuffed(data: bytes) -> bytes:
     return repacked(data, signatures=signatures * 2)
 
 
-def root_with_key_under_two_ids() -> bytes:
-    """A root that lists the one release key under its own and under a made-up id, threshold 2."""
-    plain = root(thresholds={"release": 2})
-    alias = "f" * 32
-    keys = {**plain.keys, alias: public("release-1")}
-    roles = {**plain.roles, "release": KeyRole(keyids=[keyid("release-1"), alias], threshold=2)}
-    return sign(msgspec.structs.replace(plain, keys=keys, roles=roles), "root", ["root-1"])
+ALIAS = "f" * 32
+
+
+def root_with_release_ids(*keyids: str) -> bytes:
+    """A root that knows the one release key by its own and by a made-up id, and needs `keyids` all to sign."""
+    keys = {**root().keys, ALIAS: public("release-1")}
+    roles = {**root().roles, "release": KeyRole(keyids=list(keyids), threshold=len(keyids))}
+    return sign(msgspec.structs.replace(root(), keys=keys, roles=roles), "root", ["root-1"])
 
 
 def release_signed_under_two_ids() -> bytes:
     """A release with two good signatures by one key, the second under the made-up id."""
     data = signed_release()
     signature = msgpack.unpackb(data)["signatures"][0]
-    return repacked(data, signatures=[signature, {**signature, "keyid": "f" * 32}])
+    return repacked(data, signatures=[signature, {**signature, "keyid": ALIAS}])
 
 
 def with_duplicate_key(document: msgspec.Struct) -> bytes:
@@ -281,6 +272,16 @@ REFUSED = [
     ),
     pytest.param(
         "addressee",
+        on_manifest(signed_manifest(to=GENERAL_TOPIC)),
+        id="a manifest put on its own topic, addressed to another",
+    ),
+    pytest.param(
+        "addressee",
+        on_desired(signed_desired(to=OTHER_DEVICE_TOPIC)),
+        id="a desired state put on its own topic, addressed to another",
+    ),
+    pytest.param(
+        "addressee",
         on_desired(signed_desired(to=OTHER_DEVICE_TOPIC, device_id="shop-13")),
         id="another device's desired state",
     ),
@@ -329,6 +330,7 @@ REFUSED = [
         at_enrolment(sign(root(), "manifest", ["root-1"])),
         id="a first root signed as a manifest",
     ),
+    pytest.param("unknown_type", at_enrolment(signed_manifest()), id="a manifest as the first root"),
     # Two readers, two documents.
     pytest.param(
         "malformed", on_manifest(signed_manifest() + b"\xc0"), id="trailing bytes after the envelope"
@@ -408,16 +410,23 @@ REFUSED = [
         "release_threshold",
         on_manifest(
             signed_manifest(stable=release_signed_under_two_ids()),
-            state=pinned(root_with_key_under_two_ids()),
+            state=pinned(root_with_release_ids(keyid("release-1"), ALIAS)),
         ),
         id="threshold stuffing: one key under two ids",
+    ),
+    pytest.param(
+        "release_threshold",
+        on_manifest(
+            signed_manifest(stable=release_signed_under_two_ids()), state=pinned(root_with_release_ids(ALIAS))
+        ),
+        id="a key listed under an id that is not its own",
     ),
     pytest.param(
         "release_threshold",
         lambda: envelope.verify(
             envelope.open_envelope(release_signed_under_two_ids(), limit=RELEASE_LIMIT),
             "release",
-            {keyid("release-1"): public("release-1"), "f" * 32: public("release-1")},
+            {keyid("release-1"): public("release-1"), ALIAS: public("release-1")},
             2,
             signer="release",
         ),

@@ -99,6 +99,7 @@ NOT_TOKENS = [
     pytest.param("\udc80.b.c", id="a lone surrogate"),
     pytest.param("a" * 3000, id="endless"),
     pytest.param(f"{HEADER}.{part(b'x' * 1600)}.{part(b'x' * 64)}", id="endless body"),
+    pytest.param(signed(HEADER, BODY[:-1] + b', "x": "' + b"x" * 1500 + b'"}'), id="endless, and well signed"),
     pytest.param(f"{HEADER}.!!!.{part(b'x' * 64)}", id="not base64"),
     pytest.param(f"{HEADER}.A.{part(b'x' * 64)}", id="a base64 of one letter"),
     pytest.param(signed(part(b'{"alg":"none"}'), BODY), id="algorithm none"),

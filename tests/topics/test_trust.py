@@ -8,6 +8,7 @@ import pytest
 from tests.topics.kit import (
     CLOCK,
     DAY,
+    DESIRED_TOPIC,
     DEVICE,
     NO_CLOCK,
     NOW,
@@ -17,6 +18,7 @@ from tests.topics.kit import (
     pinned,
     release,
     sign,
+    signed_desired,
     signed_manifest,
     signed_release,
     signed_root,
@@ -24,7 +26,7 @@ from tests.topics.kit import (
 )
 from topics.eligibility import decide
 from topics.errors import TrustError
-from topics.trust import accept_config, accept_manifest, advance_root
+from topics.trust import accept_config, accept_desired, accept_manifest, advance_root
 
 
 def test_an_attack_changes_nothing_that_is_trusted() -> None:
@@ -101,6 +103,16 @@ def test_a_root_that_keeps_the_deployment_keys_keeps_the_marks() -> None:
 def test_a_root_that_changes_the_deployment_keys_keeps_the_floor() -> None:
     state = trusted_until(signed_manifest(stable=signed_release(7, floor=5)))
     assert advance_root(state, signed_root(2, deployments=("hub-2",))).floor == 5
+
+
+def test_every_release_a_device_is_shown_counts_for_the_floor() -> None:
+    """Stable, candidate, waypoint and lock: whatever the release keys signed is a word on how far back one may go."""
+    shown = signed_release(9, floor=4)
+    for place in ({"stable": shown}, {"candidate": shown}, {"waypoints": [shown]}):
+        state, _ = accept_manifest(pinned(), TOPIC, signed_manifest(**place), CLOCK)
+        assert state.floor == 4
+    state, _ = accept_desired(pinned(), DESIRED_TOPIC, signed_desired(version_lock=shown), CLOCK)
+    assert state.floor == 4
 
 
 def test_compromised_deployment_key_may_only_point_at_signed_releases_above_the_floor() -> None:
