@@ -68,6 +68,7 @@ class Ingest:
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._thread = threading.Thread(target=self._run, name=settings.name, daemon=True)
         self._observed_since: int | None = None
+        self._store_refuses = False
         self.taken = 0
         """Messages committed since the start."""
         self.refused = 0
@@ -124,7 +125,7 @@ class Ingest:
             session.connect()
             welcomed = False
             while not self._stopping.is_set():
-                link.wait(self._wake, session.seconds_to_next())
+                link.wait(session.seconds_to_next(), self._wake)
                 session.read()
                 if session.subscribed and not welcomed:
                     welcomed, self.problem = True, ""
@@ -145,15 +146,16 @@ class Ingest:
             outcome = self._write(entries)
         except (StoreBusy, StoreFull) as error:
             self._observed_since = None
-            if not self.problem:
+            if not self._store_refuses:
+                self._store_refuses = True
                 _log.error(
                     "the store refuses", slot=self._settings.slot, waiting=len(entries), reason=str(error)
                 )
             self.problem = f"Reports wait in the broker because the store cannot be written: {error}."
             session.postpone()
             return
-        if self.problem:
-            self.problem = ""
+        if self._store_refuses:
+            self._store_refuses, self.problem = False, ""
             _log.info("the store takes reports again", slot=self._settings.slot)
         session.acknowledge(len(entries))
         session.send_receipts(outcome.receipts)

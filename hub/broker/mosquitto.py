@@ -45,6 +45,7 @@ ORPHAN_SECONDS: Final = 10.0
 STEADY_SECONDS: Final = 60.0
 """A child that ran this long was well: the back-off starts anew."""
 BACKOFF_LIMIT: Final = 30.0
+_DROPPING: Final = "messages are being dropped"
 
 _log = structlog.get_logger("mosquitto")
 
@@ -126,6 +127,8 @@ class Mosquitto:
         self._running = False
         self.restarts = 0
         """How often the child died and was started again."""
+        self.overflows = 0
+        """How often a session's queue overflowed: from then on the broker dropped what came for it."""
         self.problem = ""
         """One sentence while the broker is down, else empty."""
 
@@ -268,6 +271,7 @@ class Mosquitto:
         with contextlib.suppress(RuntimeError):
             if subscription is None:
                 _tell(line)
+                self.overflows += _DROPPING in line
                 if line.startswith("mosquitto version") and line.endswith("running"):
                     self._running = True
                     self._loop.call_soon_threadsafe(self._wake.set)
@@ -403,7 +407,7 @@ def _tell(line: str) -> None:
         return  # what every device may read has no %u in it, and is meant
     if line.startswith("Error"):
         _log.error(line)
-    elif line.startswith("Warning") or "being dropped" in line:
+    elif line.startswith("Warning") or _DROPPING in line:
         _log.warning(line)
     else:
         _log.debug(line)

@@ -66,13 +66,14 @@ class Link:
         """Whether bytes wait to be sent."""
         return bool(self._out)
 
-    def wait(self, wake: int, seconds: float) -> None:
+    def wait(self, seconds: float, wake: int | None = None) -> None:
         """Return when there is something to read or room to write, `wake` is readable, or after `seconds`."""
         if self._socket.pending():
             return
         poll = select.poll()
         poll.register(self._socket, select.POLLIN | (select.POLLOUT if self._out else 0))
-        poll.register(wake, select.POLLIN)
+        if wake is not None:
+            poll.register(wake, select.POLLIN)
         poll.poll(max(0.0, seconds) * 1000)
 
     def send(self, *packets: bytes) -> None:

@@ -20,7 +20,10 @@ import pytest
 from hub.broker import mosquitto
 from hub.broker.config import BrokerSettings
 from hub.broker.credentials import Credentials
+from hub.broker.evict import evict
 from hub.broker.mosquitto import Mosquitto
+from hub.broker.session import IngestSettings, Session
+from hub.broker.wire import Link, LinkError
 from hub.errors import SetupError
 from hub.identity.ca import DAY, open_authorities
 from tests.support.mosquitto import Broker, Peer, wait_until
@@ -241,6 +244,45 @@ def test_a_client_that_subscribes_outside_its_topics_is_reported(tmp_path: Path)
     assert seen == [("nosy", "$share/guess/acme/v1/devices/+/up/status")]
 
 
+def test_a_queue_that_overflows_while_nobody_reads_it_is_told(tmp_path: Path) -> None:
+    """Publishers are told that all is well, so the broker's log is the only word of it."""
+    helper = Broker(tmp_path)
+    reader, writer = helper.service_files("svc.ingest-0"), helper.device_files("busy")
+
+    async def body(broker: Mosquitto) -> None:
+        def overflow() -> None:
+            with Link("127.0.0.1", broker.service_port, reader.context()) as link:
+                session = Session(link, IngestSettings("acme", broker.service_port))
+                session.connect()
+                while not session.subscribed:
+                    link.wait(5)
+                    session.read()
+            with Peer(writer, broker.device_port, "busy") as device:
+                sent = [device.send(STATUS.format("busy"), b"x") for _ in range(1200)]
+                assert device.acknowledged(sent[-1]) == 0
+
+        await asyncio.to_thread(overflow)
+        await until(lambda: broker.overflows)
+
+    run(local(tmp_path, max_queued_messages=100), tmp_path, body)
+
+
+def test_an_evicted_device_loses_its_connection_and_nobody_else_does(broker: Broker) -> None:
+    with broker.device("evict-a") as device, broker.device("evict-b") as other:
+        evict(broker.authorities.device, "evict-a", port=broker.device_port, now=int(time.time()))
+        assert device.disconnected.wait(5)
+        assert other.publish(STATUS.format("evict-b"), b"x") in (0, 0x10)
+        assert not other.disconnected.is_set()
+
+
+def test_evicting_needs_the_device_authority(broker: Broker) -> None:
+    with pytest.raises((ssl.SSLError, LinkError, ConnectionError)), broker.device("evict-c") as device:
+        try:
+            evict(broker.authorities.service, "evict-c", port=broker.device_port, now=int(time.time()))
+        finally:
+            assert not device.disconnected.is_set()
+
+
 def test_certificates_that_are_due_are_renewed_without_ending_sessions(tmp_path: Path) -> None:
     clock = [int(time.time())]
     certificate = tmp_path / "broker" / "device-server.pem"
@@ -311,7 +353,10 @@ import asyncio, sys, time
 from pathlib import Path
 from hub.broker import mosquitto
 from hub.broker.config import BrokerSettings
+from hub.broker.evict import evict
 from hub.broker.mosquitto import Mosquitto
+from hub.broker.session import IngestSettings, Session
+from hub.broker.wire import Link, LinkError
 from hub.identity.ca import open_authorities
 
 async def main(folder):

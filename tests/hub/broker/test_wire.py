@@ -109,7 +109,7 @@ def test_what_the_broker_says_before_it_hangs_up_is_heard(tmp_path: Path) -> Non
             heard: list[object] = []
             with pytest.raises(LinkError, match="closed the connection"):
                 while True:
-                    link.wait(link.fileno(), 5)
+                    link.wait(5)
                     heard += link.read()[0]
         speaker.join()
     assert [type(packet) for packet in heard] == [mqtt5.DisconnectPacket]
