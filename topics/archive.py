@@ -9,12 +9,13 @@ it does not know. Rules:
 3. Paths as `topics.bundle.path` wants them, each once, none that differ only by case; a file is no folder.
 4. Modes `topics.bundle.MODES` (folders 755): no set-uid, set-gid, sticky, group or world write.
 5. At most `max_bytes` of content and `topics.bundle.MAX_FILES` members: endless data end here.
-6. After the end mark only zero bytes, to a whole record; then nothing.
+6. After the end mark only zero bytes, at most a megabyte; then nothing, in the tar and behind the gzip stream.
 """
 
 from __future__ import annotations
 
 import hashlib
+import zlib
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -28,7 +29,41 @@ CHUNK: Final = 64 * 1024
 PAX_LIMIT: Final = 4 * 1024
 
 Read = Callable[[int], bytes]
-"""Returns up to that many bytes of the decompressed tar; fewer only at its end."""
+"""Returns up to that many bytes; fewer only at the end."""
+
+
+class Gunzip:
+    """Unpacks one gzip stream a piece at a time; `read` fits `Reader`. Raises `DecodeError`.
+
+    `max_bytes` bounds what comes out, whatever the stream claims; never more than a chunk is held.
+    """
+
+    def __init__(self, read: Read, *, max_bytes: int) -> None:
+        self._read = read
+        self._left = max_bytes
+        self._gunzip = zlib.decompressobj(wbits=31)
+        self._buffer = bytearray()
+
+    def read(self, size: int) -> bytes:
+        """Return up to `size` bytes; fewer only at the end of the stream."""
+        while len(self._buffer) < size and not self._gunzip.eof:
+            packed = self._gunzip.unconsumed_tail or self._read(CHUNK)
+            try:
+                piece = self._gunzip.decompress(packed, CHUNK)
+            except zlib.error as error:
+                raise _bad(f"the bundle is not a good gzip file: {error}") from None
+            if not packed and not piece and not self._gunzip.eof:
+                raise _bad("the bundle is cut short")
+            self._left -= len(piece)
+            if self._left < 0:
+                raise _bad("the bundle unpacks to more than the signed release allows")
+            self._buffer += piece
+        # Read at the end only: a second stream behind the first would be bytes that no hash of the tar covers.
+        if self._gunzip.eof and (self._gunzip.unused_data or self._read(1)):
+            raise _bad("data after the end of the bundle")
+        taken = bytes(self._buffer[:size])
+        del self._buffer[:size]
+        return taken
 
 
 class Member(msgspec.Struct, frozen=True):

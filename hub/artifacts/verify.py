@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import zlib
 from pathlib import Path
 from typing import Final
 
 from hub.errors import Invalid
 from topics import bundle
-from topics.archive import Read, Reader
+from topics.archive import Gunzip, Read, Reader
 from topics.documents import Release
 from topics.errors import DecodeError
 
@@ -24,16 +22,16 @@ def verify_bundle(path: Path, release: Release) -> bytes:
 
     The archive's own hash and size were checked while it was received.
     """
+    max_bytes = _ALLOWANCE + MAX_UNPACKED * release.bundle.size
     try:
-        with gzip.open(path, "rb") as unpacked:
-            return _verify_tar(unpacked.read, release)
-    except (OSError, EOFError, zlib.error, DecodeError) as error:
-        detail = error.detail if isinstance(error, DecodeError) else str(error)
-        raise Invalid(f"The bundle of {release.id} cannot be unpacked: {detail}.", rule="archive") from None
+        with path.open("rb") as packed:
+            return _verify_tar(Gunzip(packed.read, max_bytes=max_bytes).read, release, max_bytes)
+    except DecodeError as error:
+        raise Invalid(f"The bundle of {release.id} is refused: {error.detail}.", rule="archive") from None
 
 
-def _verify_tar(read: Read, release: Release) -> bytes:
-    reader = Reader(read, max_bytes=_ALLOWANCE + MAX_UNPACKED * release.bundle.size)
+def _verify_tar(read: Read, release: Release, max_bytes: int) -> bytes:
+    reader = Reader(read, max_bytes=max_bytes)
     files: list[bundle.FileEntry] = []
     info: bundle.BundleInfo | None = None
     compose = hashlib.sha256()
