@@ -80,7 +80,7 @@ def application(services: Services, authenticator: Authenticator, version: str) 
     def provide(value: Any) -> Provide:
         return Provide(lambda: value, sync_to_thread=False)
 
-    return Litestar(
+    app = Litestar(
         route_handlers=[
             SharedController,
             RegistryController,
@@ -90,7 +90,6 @@ def application(services: Services, authenticator: Authenticator, version: str) 
         ],
         dependencies={name: provide(getattr(services, name)) for name in Services.__struct_fields__},
         guards=[guard(authenticator)],
-        middleware=[RequestId()],
         exception_handlers=HANDLERS,  # type: ignore[arg-type]
         openapi_config=OpenAPIConfig(
             title="Flaghoist",
@@ -101,3 +100,6 @@ def application(services: Services, authenticator: Authenticator, version: str) 
         logging_config=None,
         debug=False,
     )
+    # Around the router as well, so that requests for routes that do not exist have an id and a log line.
+    app.asgi_handler = RequestId()(app.asgi_handler)
+    return app

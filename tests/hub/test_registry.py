@@ -1,0 +1,214 @@
+"""Registration and the registry over the API: what a device and an operator see."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import msgspec
+import pytest
+
+from hub.registry import rules
+from tests.hub.world import MSGPACK, World
+from tests.topics import kit
+from topics import codec, devicetoken, enrolment, trust
+from topics.channels import DESIRED
+
+
+def answer_of(response: Any) -> enrolment.RegisterAnswer:
+    assert response.status_code == 200, response.text
+    return codec.decode(response.content, enrolment.RegisterAnswer, limit=1 << 17)
+
+
+def test_a_registration_answers_all_that_a_device_needs_and_each_part_proves_itself(world: World) -> None:
+    token = world.new_token("early")
+    answer = answer_of(world.register("shop-1", token))
+    state = trust.pin_root(answer.roots[0], token.root_sha256)
+    config = trust.accept_config(state, "shop-1", answer.config)
+    topic = DESIRED.topic(kit.FLEET, id="shop-1")
+    desired = trust.accept_desired(state, topic, answer.desired, kit.NO_CLOCK)[1].desired
+    assert (config.role, config.segment, config.mqtt_port) == ("kiosk", "early", 8883)
+    assert (desired.role, desired.segment) == ("kiosk", "early")
+    assert world.authorities.device.pem == answer.ca_pem
+    assert "BEGIN CERTIFICATE" in answer.certificate_pem
+
+
+def test_the_same_device_asking_again_gets_the_same_answer_and_spends_no_second_use(world: World) -> None:
+    token = world.new_token(uses=1)
+    first, again = (answer_of(world.register("shop-1", token)) for _ in range(2))
+    assert first == again
+    refused = world.register("shop-2", token)
+    assert refused.status_code == 401 and refused.json()["rule"] == "token_used"
+
+
+def test_an_id_that_is_taken_by_another_key_is_refused(world: World) -> None:
+    world.device("shop-1")
+    refused = world.register("shop-1", world.new_token(), kit.key("impostor"))
+    assert refused.status_code == 409 and refused.json()["rule"] == "id_taken"
+
+
+def test_h7_one_device_registering_many_times_at_once_is_one_device(world: World) -> None:
+    token = world.new_token(uses=20)
+    nonces = [world.challenge(token, "shop-1") for _ in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda nonce: world.prove(token, kit.key("shop-1"), "shop-1", nonce), nonces))
+    assert {answer.status_code for answer in answers} == {200}
+    assert len({answer.content for answer in answers}) == 1
+    assert len(world.client.get("/devices").json()["items"]) == 1
+
+
+def test_r13_an_id_with_upper_case_is_refused_rather_than_folded(world: World) -> None:
+    token = world.new_token()
+    body = msgspec.msgpack.encode(
+        {"token_id": token.id, "device_id": "Shop-1", "public_key": kit.public("x")}
+    )
+    refused = world.client.post("/devices/register", content=body, headers=MSGPACK)
+    assert refused.status_code == 422 and refused.json()["rule"] == "invalid"
+
+
+@pytest.mark.parametrize(
+    ("break_it", "rule"),
+    [
+        pytest.param(
+            lambda w, t: w.prove(t, kit.key("shop-1"), "shop-1", b"n" * 40), "nonce", id="a made-up nonce"
+        ),
+        pytest.param(
+            lambda w, t: w.prove(t, kit.key("shop-1"), "shop-1", w.challenge(t, "shop-2")),
+            "nonce",
+            id="another's nonce",
+        ),
+        pytest.param(
+            lambda w, t: w.prove(
+                enrolment.Token(b"?" * 32, t.root_sha256, t.ca_sha256),
+                kit.key("x"),
+                "shop-1",
+                w.challenge(t, "shop-1"),
+            ),
+            "proof",
+            id="a token nobody made",
+        ),
+    ],
+)
+def test_a_registration_without_a_good_proof_is_refused(world: World, break_it: Any, rule: str) -> None:
+    refused = break_it(world, world.new_token())
+    assert refused.status_code == 401 and refused.json()["rule"] == rule
+    assert world.client.get("/devices").json()["items"] == []
+
+
+def test_a_nonce_lives_for_a_minute_and_a_token_for_what_it_was_given(world: World) -> None:
+    token = world.new_token(expires_in=120)
+    nonce = world.challenge(token, "shop-1")
+    world.now += 60_001
+    late = world.prove(token, kit.key("shop-1"), "shop-1", nonce)
+    assert late.json()["rule"] == "nonce"
+    world.now += 60_000
+    expired = world.register("shop-1", token)
+    assert expired.status_code == 401 and expired.json()["rule"] == "token_expired"
+
+
+def test_no_token_can_be_made_before_there_is_a_root_to_pin(bare: World) -> None:
+    refused = bare.client.post("/devices/enrolment-tokens", json={"role": "kiosk"})
+    assert refused.status_code == 409 and refused.json()["rule"] == "no_root"
+
+
+def test_a_change_is_signed_into_the_desired_state_and_guarded_by_its_etag(world: World) -> None:
+    device = world.device("shop-1")
+    shown = world.client.get(f"/devices/{device}")
+    etag = shown.headers["etag"]
+    change = {"segment": "general", "tags": {"aisle": "4"}, "update_interval": 60}
+    changed = world.client.patch(f"/devices/{device}", json=change, headers={"If-Match": etag})
+    assert changed.status_code == 200 and changed.json()["segment"] == "general"
+    stale = world.client.patch(f"/devices/{device}", json=change, headers={"If-Match": etag})
+    assert stale.status_code == 412
+    root = kit.signed_root()
+    data = world.client.get(f"/devices/{device}/desired").content
+    topic = DESIRED.topic(kit.FLEET, id=device)
+    state = trust.pin_root(root, trust.sha256(root))
+    desired = trust.accept_desired(state, topic, data, kit.NO_CLOCK)[1].desired
+    assert (desired.segment, desired.tags, desired.update_interval) == ("general", {"aisle": "4"}, 60)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"segment": "beta"}, id="no such segment"),
+        pytest.param({"role": "KIOSK"}, id="a role in upper case"),
+        pytest.param({"update_interval": 1}, id="too often"),
+        pytest.param({"update_intervall": 60}, id="a misspelt field"),
+        pytest.param({"device_id": "shop-2"}, id="its id"),
+    ],
+)
+def test_a_change_that_is_not_understood_changes_nothing(world: World, change: dict[str, Any]) -> None:
+    device = world.device("shop-1")
+    before = world.client.get(f"/devices/{device}").json()
+    assert world.client.patch(f"/devices/{device}", json=change).status_code in (400, 422)
+    assert world.client.get(f"/devices/{device}").json() == before
+
+
+def test_a_device_cannot_be_locked_to_a_release_that_is_not_published(world: World) -> None:
+    device = world.device("shop-1")
+    refused = world.client.patch(f"/devices/{device}", json={"version_lock": "kiosk-9-aaaaaaaaaaaa"})
+    assert refused.status_code == 409 and refused.json()["rule"] == "version_lock"
+
+
+def test_a_revoked_device_is_shut_out_and_its_id_stays_taken(world: World) -> None:
+    device = world.device("shop-1")
+    token = device_token(world, "shop-1")
+    own = f"/devices/{device}/desired"
+    assert world.client.get(own, headers=bearer(token)).status_code == 200
+    assert world.client.post(f"/devices/{device}/revoke").status_code == 200
+    assert world.client.get(own, headers=bearer(token)).status_code == 401
+    assert world.register("shop-1", world.new_token()).json()["rule"] == "revoked"
+
+
+def test_a_device_reads_what_is_its_own_and_nothing_of_another(world: World) -> None:
+    world.device("shop-1")
+    world.device("shop-2")
+    token = bearer(device_token(world, "shop-1"))
+    assert world.client.get("/manifests/kiosk/canary", headers=token).status_code == 200
+    assert world.client.get("/devices/shop-2/desired", headers=token).json()["rule"] == "own_device"
+    assert world.client.get("/devices/shop-1", headers=token).status_code == 403
+    forged = bearer(device_token(world, "shop-2", key="shop-1"))
+    assert world.client.get("/devices/shop-2/desired", headers=forged).status_code == 401
+
+
+def test_devices_are_listed_a_page_at_a_time_and_h3_a_wrong_limit_is_an_error(world: World) -> None:
+    for number in range(5):
+        world.device(f"shop-{number}", "canary" if number % 2 else "early")
+    first = world.client.get("/devices", params={"limit": 3}).json()
+    rest = world.client.get("/devices", params={"limit": 3, "cursor": first["next_cursor"]}).json()
+    assert [row["device_id"] for row in first["items"] + rest["items"]] == [f"shop-{n}" for n in range(5)]
+    assert rest["next_cursor"] is None
+    assert len(world.client.get("/devices", params={"segment": "canary"}).json()["items"]) == 2
+    for limit in (0, 501, -1):
+        assert world.client.get("/devices", params={"limit": limit}).status_code == 422
+    assert world.client.get("/devices", params={"limit": "many"}).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("state", "heard_ago_s", "wakes_in_s", "shown"),
+    [
+        pytest.param(None, None, 0, "unknown", id="never heard of"),
+        pytest.param("online", 0, 0, "online", id="just heard"),
+        pytest.param("online", 180, 0, "online", id="three intervals late"),
+        pytest.param("online", 181, 0, "offline", id="more than three intervals late"),
+        pytest.param("offline", 0, 0, "offline", id="its last will"),
+        pytest.param("sleeping", 3600, 100, "sleeping", id="asleep until later"),
+        pytest.param("sleeping", 3600, -181, "offline", id="overslept"),
+    ],
+)
+def test_presence_is_what_was_said_and_what_was_missed(
+    state: str | None, heard_ago_s: int | None, wakes_in_s: int, shown: str
+) -> None:
+    heard = None if heard_ago_s is None else kit.NOW - heard_ago_s * 1000
+    assert rules.presence(state, heard, kit.NOW // 1000 + wakes_in_s, 60, kit.NOW) == shown
+
+
+def device_token(world: World, device_id: str, key: str | None = None) -> str:
+    now = world.now // 1000
+    claims = devicetoken.Claims(device_id, devicetoken.audience(kit.FLEET), now, now + 60, "1")
+    return devicetoken.make(kit.key(key or device_id), claims)
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
