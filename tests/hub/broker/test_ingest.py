@@ -271,6 +271,29 @@ def test_it_waits_for_a_broker_that_is_not_there_yet(tmp_path: Path, store: Sqli
             wait_until(lambda: slot.connections == 1, seconds=20)
 
 
+def test_what_was_not_acknowledged_comes_again_and_is_marked_so(broker: Broker) -> None:
+    """The mark matters: a redelivery by the broker is no proof that the device sent it twice."""
+
+    def arrivals(link: Link) -> list[bool]:
+        session = Session(link, IngestSettings("acme", broker.service_port))
+        session.connect()
+        with broker.device("a") as device:
+            while not session.subscribed:
+                link.wait(5)
+                session.read()
+            device.send(topic("a", "drift"), b"x")
+            while not session.pending or session.pending[-1].uplink.again:
+                link.wait(5)
+                session.read()
+        return [entry.uplink.again for entry in session.pending]
+
+    context = broker.service_files("svc.ingest-0").context()
+    with Link("127.0.0.1", broker.service_port, context) as link:
+        assert arrivals(link) == [False]
+    with Link("127.0.0.1", broker.service_port, context) as link:
+        assert arrivals(link) == [True, False]
+
+
 def test_two_hubs_on_one_slot_are_told_so(broker: Broker, store: SqliteStore) -> None:
     with running(broker, store) as slot:
         files = broker.service_files("svc.ingest-0")
