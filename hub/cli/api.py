@@ -10,6 +10,7 @@ import httpx2
 import msgspec
 
 from hub.cli.errors import Refused, Unreachable
+from hub.errors import SetupError
 
 T = TypeVar("T")
 
@@ -36,7 +37,7 @@ class HubRefused(Refused):
 class Hub:
     """A connection to one hub, named by its URL. Every method raises `HubRefused` or `Unreachable`."""
 
-    def __init__(self, url: str, token: str, *, transport: httpx2.BaseTransport | None = None) -> None:
+    def __init__(self, url: str, token: str) -> None:
         self.url = url.rstrip("/")
         try:
             parsed = httpx2.URL(self.url)
@@ -48,7 +49,13 @@ class Hub:
             )
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         # Redirects are not followed: they would carry the token to wherever they point.
-        self._client = httpx2.Client(base_url=self.url, headers=headers, timeout=TIMEOUT, transport=transport)
+        try:
+            self._client = httpx2.Client(base_url=self.url, headers=headers, timeout=TIMEOUT)
+        except OSError as error:
+            raise SetupError(
+                f"cannot read the certificates that SSL_CERT_FILE or SSL_CERT_DIR names ({error.strerror}); "
+                "give a PEM file of the hub's CA"
+            ) from None
 
     def close(self) -> None:
         """Close the connection."""

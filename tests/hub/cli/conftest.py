@@ -55,7 +55,7 @@ GOOD: dict[str, str | None] = {
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting of whoever runs the tests reaches the command."""
     for name in list(os.environ):
-        if name.startswith(("FLAGHOIST_", "GIT_")) or name.lower().endswith("_proxy"):
+        if name.startswith(("FLAGHOIST_", "GIT_", "SSL_CERT_")) or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
 
 

@@ -59,7 +59,16 @@ def test_no_heading_names_a_command_that_is_gone() -> None:
 
 @pytest.mark.parametrize(
     "word",
-    ["--url", "--token-file", "--json", "FLAGHOIST_URL", "FLAGHOIST_TOKEN", "FLAGHOIST_DEBUG", "NO_COLOR"],
+    [
+        "--url",
+        "--token-file",
+        "--json",
+        "FLAGHOIST_URL",
+        "FLAGHOIST_TOKEN",
+        "FLAGHOIST_DEBUG",
+        "NO_COLOR",
+        "SSL_CERT_FILE",
+    ],
 )
 def test_every_setting_is_documented(word: str) -> None:
     assert f"`{word}`" in CLI

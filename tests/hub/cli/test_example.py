@@ -71,7 +71,11 @@ def running(folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
             yield process
         finally:
             process.terminate()
-            assert process.wait(10) == 0, "SIGTERM ends the service cleanly"
+            try:
+                code = process.wait(10)
+            finally:
+                process.kill()
+            assert code == 0, "SIGTERM ends the service cleanly"
 
 
 def get(port: int, path: str) -> tuple[int, str]:

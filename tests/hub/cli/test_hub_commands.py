@@ -345,6 +345,18 @@ def test_a_connection_that_is_not_described_is_a_usage_error(
     assert (ran.code, ran.out, ran.err) == (code, "", f"flaghoist: {message}\n")
 
 
+def test_certificates_that_cannot_be_read_are_named(
+    flaghoist: Flaghoist, hub: FakeHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
+    ran = flaghoist("device", "list")
+    assert (ran.code, ran.err) == (
+        3,
+        "flaghoist: cannot read the certificates that SSL_CERT_FILE or SSL_CERT_DIR names "
+        "(No such file or directory); give a PEM file of the hub's CA\n",
+    )
+
+
 def test_the_token_may_come_from_a_file(flaghoist: Flaghoist, hub: FakeHub, tmp_path: Path) -> None:
     path = tmp_path / "admin.token"
     path.write_text("from-a-file\n")

@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import sys
+import threading
 from html import escape
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -95,9 +96,13 @@ def main() -> None:
     port = os.environ.get("PORT", "")
     if not port.isdigit():
         sys.exit("PORT is not set; write PORT=8081 into the device's device.env")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    # Waited for, not handled: an exception raised by a handler can get lost in whatever it interrupts.
+    ends = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, ends)
     with ThreadingHTTPServer(("127.0.0.1", int(port)), Handler) as server:
-        server.serve_forever()
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        signal.sigwait(ends)
+        server.shutdown()
 
 
 if __name__ == "__main__":
