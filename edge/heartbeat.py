@@ -37,14 +37,19 @@ def build(
         segment=known.segment,
         agent_version=VERSION,
         health=probes.health(readings, state.service),
-        running=Running(id=running.release.id, sequence=running.release.sequence, since=running.since)
+        running=Running(
+            id=running.release.id,
+            sequence=running.release.sequence,
+            since=running.since,
+            role=running.release.role if running.release.role != known.role else None,
+        )
         if running
         else None,
         attempt=Attempt(release=attempt.release.id, n=attempt.attempt, state=attempt.state)
         if attempt
         else None,
         failed=list(state.failed),
-        floor=known.trust.floor,
+        floor=known.trust.floor(known.role),
         hardware=device.hardware,
         zone=settings.zone,
         version_lock=lock.id if lock else None,

@@ -36,7 +36,7 @@ def gather(paths: Paths) -> dict[str, Any]:
         "failed": held.failed,
         "safe_mode": held.safe_mode or None,
         "trusted_root": known.trust.root.version,
-        "floor": known.trust.floor,
+        "floor": known.trust.floor(known.role),
         "reports_waiting": len(Spool.peek(paths.spool)) + len(held.outbox) + len(known.outbox),
     }
 

@@ -97,6 +97,12 @@ def parse_checksums(data: bytes) -> Checksums:
         folded.add(fold(entry.path))
     if len(folded) != len(document.files):
         raise DecodeError("invalid", "two paths are the same, or differ only by case")
+    for name in folded:
+        parent = name.rpartition("/")[0]
+        while parent:
+            if parent in folded:
+                raise DecodeError("invalid", f"{parent!r} is a file and a folder")
+            parent = parent.rpartition("/")[0]
     return document
 
 

@@ -57,9 +57,9 @@ class Channel:
             raise TopicError(f"topic of {self.name} needs {missing.args[0]!r}") from None
 
     def filter(self, fleet: str, **parts: str) -> str:
-        """Return a subscription filter, `+` for every part that is not given."""
-        open_parts = {key: parts.get(key, "+") for key in _CHECKS}
-        return self.template.format(fleet=names.fleet(fleet), **open_parts)
+        """Return a subscription filter, `+` for every part that is not given; raise `TopicError` for a bad part."""
+        checked = {key: check(parts[key]) if key in parts else "+" for key, check in _CHECKS.items()}
+        return self.template.format(fleet=names.fleet(fleet), **checked)
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """What a device knows of itself; heartbeats carry the same.
 
     `retry` is the release named by a pending `redeploy`: it may be tried although it failed here.
-    `refused` is the trust check that the last offered document failed, "" if it passed.
+    `refused` is the trust check that the last offered document failed, "" if it passed. `running_role` is the
+    role of the running release when it is another than the device's, after a move between roles.
     """
 
     device_id: str
@@ -66,6 +67,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     agent_version: str = "0"
     running: str | None = None
     running_sequence: int = 0
+    running_role: str | None = None
     failed: tuple[str, ...] = ()
     floor: int = 0
     safe_mode: bool = False
@@ -118,8 +120,8 @@ def decide(
 
      1. An expired root starts nothing: `untrusted`, check `root_expired`.
      2. No manifest: `untrusted` with the check that refused the one offered, else `nothing_offered`.
-     3. A manifest for another role: `wrong_role`; for another segment than the device's: `wrong_role` too
-        cannot happen, since trust checks the topic.
+     3. A manifest for another role: `wrong_role`. One for another segment, as just after a move:
+        `nothing_offered`. A running release of another role has no sequence to compare with.
      4. The target is the version lock, else the candidate if the device is in its share or runs it already,
         else the stable release. No target: `nothing_offered`, or why the candidate does not count
         (`segment_not_reached` at share 0, `not_in_percentage`).
@@ -149,6 +151,13 @@ def decide(
         return Decision("nothing_offered")
     if manifest.manifest.role != facts.role:
         return Decision("wrong_role", detail=f"manifest of {manifest.manifest.role}, device is {facts.role}")
+    if manifest.manifest.segment != facts.segment:
+        return Decision("nothing_offered", detail=f"manifest of {manifest.manifest.segment} only")
+    facts = msgspec.structs.replace(
+        facts,
+        floor=max(facts.floor, trusted.floor(facts.role)),
+        running_sequence=facts.running_sequence if facts.running_role in (None, facts.role) else 0,
+    )
     lock = desired.version_lock if desired else None
     if lock is not None and lock.role != facts.role:
         return Decision("wrong_role", lock, detail=f"locked to a release of {lock.role}")

@@ -75,6 +75,8 @@ def add_signature(data: bytes, key: SigningKey, *, limit: int) -> bytes:
     keyid = key_id(bytes(key.verify_key))
     signature = key.sign(pae(envelope.payloadType, envelope.payload)).signature
     others = [entry for entry in envelope.signatures if entry.keyid != keyid]
+    if len(others) >= MAX_SIGNATURES:
+        raise TrustError("malformed", f"the envelope already carries {MAX_SIGNATURES} signatures")
     return codec.encode(
         Envelope(envelope.payload, envelope.payloadType, [*others, EnvelopeSignature(keyid, signature)])
     )

@@ -48,11 +48,12 @@ class Uplink(Message, frozen=True, kw_only=True):
 
 
 class Running(Message, frozen=True, kw_only=True):
-    """The release a device runs: `current` in its state directory."""
+    """The release a device runs: `current` in its state directory. `role` is given when it is not the device's."""
 
     id: ReleaseId
     sequence: Count
     since: Seconds = 0
+    role: Role | None = None
 
 
 class Attempt(Message, frozen=True, kw_only=True):

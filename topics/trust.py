@@ -11,8 +11,10 @@ and either return a new state and the document, or raise `TrustError` with the c
  5. `issued_at` only rises per topic. The very same bytes again are no news and no attack.
  6. `issued_at` beyond the root's expiry, or more than a day ahead of a clock that is trusted, is refused:
     it would lock out every later document.
- 7. A root that changes the deployment keys resets the marks of rule 5, which those keys may have poisoned.
- 8. `floor` is the highest of all releases seen and never falls.
+ 7. A root that drops a deployment key resets the marks of rule 5, which that key may have poisoned. One that
+    only adds keys does not: documents by the kept keys could otherwise be replayed.
+ 8. `floors` hold, per role, the highest floor of all releases seen, and never fall. Sequences are counted per
+    role, so floors are.
 
 Sources: The Update Framework's client workflow (rules 1, 2, 5) and DSSE (rule 1).
 """
@@ -47,7 +49,6 @@ CHECKS: Final = (
     "root_expired",
     "release_threshold",
     "release_role",
-    "release_unknown",
     "deployment_threshold",
     "fleet",
     "addressee",
@@ -78,7 +79,7 @@ class TrustState(msgspec.Struct, frozen=True):
     root: Root
     root_bytes: bytes
     marks: dict[str, Mark] = {}
-    floor: int = 0
+    floors: dict[str, int] = {}
 
     @property
     def fleet(self) -> str:
@@ -88,6 +89,10 @@ class TrustState(msgspec.Struct, frozen=True):
     def expired(self, now: int) -> bool:
         """Whether the root is past its expiry at `now` (ms): then nothing new may start."""
         return now >= self.root.expires_at
+
+    def floor(self, role: str) -> int:
+        """The highest floor of any release of `role` seen so far, 0 if none."""
+        return self.floors.get(role, 0)
 
     def issued_at(self, topic: str) -> int:
         """The highest `issued_at` trusted on `topic`, 0 if none."""
@@ -156,8 +161,8 @@ def advance_root(state: TrustState, data: bytes) -> TrustState:
         raise TrustError(
             "root_version", f"root version {root.version}, only {state.root.version + 1} may follow"
         )
-    same_keys = keys_of(root, "deployment") == keys_of(state.root, "deployment")
-    return TrustState(root, data, state.marks if same_keys else {}, state.floor)
+    before, after = set(keys_of(state.root, "deployment")[0]), set(keys_of(root, "deployment")[0])
+    return TrustState(root, data, state.marks if before <= after else {}, state.floors)
 
 
 def accept_manifest(
@@ -174,9 +179,9 @@ def accept_manifest(
         for data in (manifest.stable, manifest.candidate, *manifest.waypoints)
     ]
     waypoints = tuple(release for release in opened[2:] if release is not None)
-    floor = max([state.floor, *(release.floor for release in opened if release is not None)])
     trusted = TrustedManifest(manifest, opened[0], opened[1], waypoints)
-    return TrustState(state.root, state.root_bytes, marks, floor), trusted
+    floors = _raised(state, [release for release in opened if release is not None])
+    return TrustState(state.root, state.root_bytes, marks, floors), trusted
 
 
 def accept_desired(
@@ -188,8 +193,8 @@ def accept_desired(
     _check_address(state, topic, desired.to, DESIRED.topic(state.fleet, id=desired.device_id), desired.fleet)
     marks = _check_age(state, topic, desired.issued_at, data, clock)
     lock = open_release(state.root, desired.version_lock, role=desired.role) if desired.version_lock else None
-    floor = max(state.floor, lock.floor if lock else 0)
-    return TrustState(state.root, state.root_bytes, marks, floor), TrustedDesired(desired, lock)
+    floors = _raised(state, [lock] if lock else [])
+    return TrustState(state.root, state.root_bytes, marks, floors), TrustedDesired(desired, lock)
 
 
 def accept_config(state: TrustState, device_id: str, data: bytes) -> Config:
@@ -250,6 +255,13 @@ def _check_address(state: TrustState, topic: str, to: str, own_topic: str, fleet
         raise TrustError("fleet", f"document of fleet {fleet!r}, this device belongs to {state.fleet!r}")
     if to != topic or own_topic != topic:
         raise TrustError("addressee", f"document addressed to {to!r} arrived on {topic!r}")
+
+
+def _raised(state: TrustState, seen: list[Release]) -> dict[str, int]:
+    floors = dict(state.floors)
+    for release in seen:
+        floors[release.role] = max(release.floor, floors.get(release.role, 0))
+    return floors
 
 
 def _check_age(state: TrustState, topic: str, issued_at: int, data: bytes, clock: Clock) -> dict[str, Mark]:

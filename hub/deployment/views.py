@@ -137,6 +137,7 @@ def facts_of(device_id: str, role: str, segment: str, status: Status) -> Facts:
         agent_version=status.agent_version,
         running=status.running.id if status.running else None,
         running_sequence=status.running.sequence if status.running else 0,
+        running_role=status.running.role if status.running else None,
         failed=tuple(status.failed),
         floor=status.floor,
         safe_mode=status.safe_mode,

@@ -260,6 +260,13 @@ CASES = [
         Case(stable=release(5), candidate=SIX, share=10_000, facts=on(SEVEN)), "holds_newer", SIX,
         id="an older candidate: no downgrade by accident",
     ),
+    pytest.param(
+        Case(facts=facts(running="till-9-aaaaaaaaaaaa", running_sequence=9, running_role="till")), "eligible", SEVEN,
+        id="moved from another role, whose sequences mean nothing here",
+    ),
+    pytest.param(
+        Case(facts=facts(segment="general")), "nothing_offered", None, id="moved to another segment, not yet told"
+    ),
     # manifest_expired, outside_window
     pytest.param(Case(expires_at=NOW), "manifest_expired", SEVEN, id="expired this very millisecond"),
     pytest.param(Case(expires_at=NOW, facts=on(None)), "manifest_expired", SEVEN, id="expired, nothing installed"),

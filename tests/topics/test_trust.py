@@ -100,9 +100,25 @@ def test_a_root_that_keeps_the_deployment_keys_keeps_the_marks() -> None:
         accept_manifest(state, TOPIC, signed_manifest(NOW - 1, stable=None), CLOCK)
 
 
+def test_a_root_that_only_adds_a_deployment_key_keeps_the_marks() -> None:
+    """The kept key's older documents are still signed by a trusted key; only the marks keep them out."""
+    state = trusted_until(signed_manifest(NOW))
+    added = advance_root(state, signed_root(2, deployments=("hub-1", "hub-2")))
+    with pytest.raises(TrustError, match="replayed"):
+        accept_manifest(added, TOPIC, signed_manifest(NOW - 1), CLOCK)
+
+
+def test_floors_are_counted_per_role_as_sequences_are() -> None:
+    till = signed_manifest(
+        role="till", to="acme/v1/releases/till/canary", stable=signed_release(9, role="till", floor=9)
+    )
+    state, _ = accept_manifest(pinned(), "acme/v1/releases/till/canary", till, CLOCK)
+    assert (state.floor("till"), state.floor("kiosk")) == (9, 0)
+
+
 def test_a_root_that_changes_the_deployment_keys_keeps_the_floor() -> None:
     state = trusted_until(signed_manifest(stable=signed_release(7, floor=5)))
-    assert advance_root(state, signed_root(2, deployments=("hub-2",))).floor == 5
+    assert advance_root(state, signed_root(2, deployments=("hub-2",))).floor("kiosk") == 5
 
 
 def test_every_release_a_device_is_shown_counts_for_the_floor() -> None:
@@ -110,9 +126,9 @@ def test_every_release_a_device_is_shown_counts_for_the_floor() -> None:
     shown = signed_release(9, floor=4)
     for place in ({"stable": shown}, {"candidate": shown}, {"waypoints": [shown]}):
         state, _ = accept_manifest(pinned(), TOPIC, signed_manifest(**place), CLOCK)
-        assert state.floor == 4
+        assert state.floor("kiosk") == 4
     state, _ = accept_desired(pinned(), DESIRED_TOPIC, signed_desired(version_lock=shown), CLOCK)
-    assert state.floor == 4
+    assert state.floor("kiosk") == 4
 
 
 def test_compromised_deployment_key_may_only_point_at_signed_releases_above_the_floor() -> None:
@@ -124,7 +140,7 @@ def test_compromised_deployment_key_may_only_point_at_signed_releases_above_the_
         signed_manifest(NOW + 1, stable=signed_release(6), event="rollback", rollback_from=7),
         CLOCK,
     )
-    on_seven = facts(running=release(7).id, running_sequence=7, floor=state.floor)
+    on_seven = facts(running=release(7).id, running_sequence=7, floor=state.floor("kiosk"))
     assert decide(state, backwards, None, on_seven, NOW).reason == "eligible"
     state, too_far = accept_manifest(
         state,
@@ -132,7 +148,7 @@ def test_compromised_deployment_key_may_only_point_at_signed_releases_above_the_
         signed_manifest(NOW + 2, stable=signed_release(4), event="rollback", rollback_from=7),
         CLOCK,
     )
-    assert state.floor == 5
+    assert state.floor("kiosk") == 5
     assert decide(state, too_far, None, on_seven, NOW).reason == "below_floor"
 
 

@@ -59,7 +59,7 @@ def test_no_sequence_of_manifests_lowers_what_is_trusted(documents: list[bytes],
         with contextlib.suppress(TrustError):
             state, _ = accept_manifest(state, TOPIC, data, Clock(NOW, clock_ok))
         assert state.issued_at(TOPIC) >= before.issued_at(TOPIC)
-        assert state.floor >= before.floor
+        assert state.floor("kiosk") >= before.floor("kiosk")
         assert set(state.marks) <= {TOPIC}
 
 
