@@ -151,7 +151,10 @@ def _covers(pattern: tuple[str, ...], client: str, levels: list[str]) -> bool:
 def _readable(fleet: str, is_site: bool) -> tuple[tuple[str, ...], ...]:
     principal = Principal.SITE if is_site else Principal.DEVICE
     return tuple(
-        tuple(channel.filter(fleet, id="%u").split("/"))
+        tuple(_READ_AS.get(level, level) for level in channel.template.replace("{fleet}", fleet).split("/"))
         for channel in CHANNELS
         if principal in channel.readers
     )
+
+
+_READ_AS: Final = {"{id}": "%u", "{site}": "+", "{role}": "+", "{segment}": "+", "{release}": "+"}

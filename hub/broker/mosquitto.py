@@ -81,7 +81,11 @@ class Child:
             for raw in pipe:
                 line = raw.decode("utf-8", "replace").rstrip()
                 self.tail.append(line)
-                self._on_line(line)
+                try:
+                    self._on_line(line)
+                except Exception:
+                    # Whatever a line did to us, a log that nobody reads any more would stop the broker.
+                    _log.exception("a line of the broker's log was not understood", line=line)
 
     def is_alive(self) -> bool:
         """Whether the process runs."""

@@ -283,6 +283,23 @@ def test_evicting_needs_the_device_authority(broker: Broker) -> None:
             assert not device.disconnected.is_set()
 
 
+def test_a_log_line_that_cannot_be_handled_does_not_stop_the_reading(tmp_path: Path) -> None:
+    """A pipe that nobody empties would stop the broker itself."""
+    heard: list[str] = []
+
+    def on_line(line: str) -> None:
+        heard.append(line)
+        if line == "1":
+            raise ValueError(line)
+
+    with (tmp_path / "lock").open("w") as lock:
+        argv = ["sh", "-c", "for n in 1 2 3; do echo $n >&2; done"]
+        child = mosquitto.Child(argv, tmp_path, lock.fileno(), on_line)
+        child.process.wait(10)
+        child.stop()
+    assert heard == ["1", "2", "3"]
+
+
 def test_certificates_that_are_due_are_renewed_without_ending_sessions(tmp_path: Path) -> None:
     clock = [int(time.time())]
     certificate = tmp_path / "broker" / "device-server.pem"
