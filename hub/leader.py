@@ -39,6 +39,12 @@ class Leader:
     async def run(self) -> None:
         """Look after every wake."""
         self._loop = asyncio.get_running_loop()
+        try:
+            await self._look_again_and_again()
+        finally:
+            self._loop = None
+
+    async def _look_again_and_again(self) -> None:
         while True:
             self._wake.clear()
             try:

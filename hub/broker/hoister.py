@@ -70,6 +70,12 @@ class Hoister:
     async def run(self) -> None:
         """Connect and reconcile, again and again, with full jitter between failures."""
         self._loop = asyncio.get_running_loop()
+        try:
+            await self._keep_connected()
+        finally:
+            self._loop = None
+
+    async def _keep_connected(self) -> None:
         failures = 0
         while True:
             try:
