@@ -129,8 +129,6 @@ def _believe(
         raise Untrusted("the CA is not the one that the token names; get a token from the hub you mean")
     if not identity.holds_key(certificate, bytes(key.verify_key)):
         raise Untrusted("the certificate is not over this device's key; get a new token and try again")
-    if not answer.roots:
-        raise Untrusted("the hub's answer holds no root of trust; publish a root on the hub first")
     try:
         pinned = trusting.walk(trust.pin_root(answer.roots[0], token.root_sha256), answer.roots[1:])
         known = memory.load(paths)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -32,7 +33,8 @@ class Child:
     def __init__(self, command: Callable[[], list[str]]) -> None:
         self._command = command
         self._process: subprocess.Popen[bytes] | None = None
-        self._pipe: int | None = None
+        # A file object, not its number: the next pipe often gets the same number.
+        self._pipe: io.FileIO | None = None
 
     @property
     def busy(self) -> bool:
@@ -40,8 +42,8 @@ class Child:
         return self._process is not None
 
     @property
-    def pipe(self) -> int | None:
-        """The descriptor to watch for reading."""
+    def pipe(self) -> io.FileIO | None:
+        """The pipe to watch for reading."""
         return self._pipe
 
     def start(self) -> None:
@@ -56,13 +58,13 @@ class Child:
             raise
         finally:
             os.close(writing)
-        self._pipe = reading
+        self._pipe = io.FileIO(reading)
 
     def readable(self) -> int | None:
         """Read the pipe; return the exit code once the process has ended, else None."""
-        if self._pipe is None or self._process is None or os.read(self._pipe, 4096):
+        if self._pipe is None or self._process is None or self._pipe.read(4096):
             return None
-        os.close(self._pipe)
+        self._pipe.close()
         code = self._process.wait()
         self._pipe = self._process = None
         return code
@@ -73,5 +75,5 @@ class Child:
             self._process.kill()
             self._process.wait()
         if self._pipe is not None:
-            os.close(self._pipe)
+            self._pipe.close()
         self._pipe = self._process = None

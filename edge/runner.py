@@ -170,7 +170,7 @@ class Runner:
 
     def _watch_one(self, name: str, wanted: Any, mask: int) -> None:
         known = self._watched.get(name)
-        if known is not None and known == (wanted, mask) and known[0] is wanted:
+        if known is not None and known[0] is wanted and known[1] == mask:
             return
         if known is not None:
             # A socket that was closed by paho is gone from epoll already.

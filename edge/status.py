@@ -15,6 +15,10 @@ def gather(paths: Paths) -> dict[str, Any]:
     device = Identity(paths).device
     held, known = state.load(paths), memory.need(paths)
     running, update = held.running, held.update
+    waiting = {(entry.source, entry.serial) for entry in Spool.peek(paths.spool)}
+    # What stands in an outbox may be in the spool already.
+    waiting |= {(f"update:{held.id}", report.serial) for report in held.outbox}
+    waiting |= {(f"memory:{known.id}", report.serial) for report in known.outbox}
     return {
         "device_id": device.device_id,
         "fleet": device.fleet,
@@ -37,7 +41,7 @@ def gather(paths: Paths) -> dict[str, Any]:
         "safe_mode": held.safe_mode or None,
         "trusted_root": known.trust.root.version,
         "floor": known.trust.floor(known.role),
-        "reports_waiting": len(Spool.peek(paths.spool)) + len(held.outbox) + len(known.outbox),
+        "reports_waiting": len(waiting),
     }
 
 
