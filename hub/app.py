@@ -23,6 +23,7 @@ from hub.artifacts.service import Artifacts
 from hub.broker import hoister as hoisting
 from hub.broker.config import BrokerSettings
 from hub.broker.credentials import Credentials, service_credentials
+from hub.broker.guard import put_out
 from hub.broker.ingest import Ingest, IngestSettings
 from hub.broker.mosquitto import Mosquitto
 from hub.caller import rule
@@ -84,7 +85,7 @@ def _deployment_key(settings: config.Settings) -> SigningKey:
 
 def _broker(settings: config.Settings, store: Store, authorities: Authorities) -> Mosquitto:
     public_host = settings.public_mqtt.rpartition(":")[0] or settings.mqtt.host
-    return Mosquitto(
+    broker = Mosquitto(
         BrokerSettings(
             folder=settings.data / "broker",
             fleet=settings.fleet,
@@ -94,7 +95,14 @@ def _broker(settings: config.Settings, store: Store, authorities: Authorities) -
         ),
         authorities,
         now=lambda: now_ms() // 1000,
+        on_intruder=lambda client, topic_filter: put_out_soon(client, topic_filter),
     )
+
+    def put_out_soon(client: str, topic_filter: str) -> None:
+        where = (store, authorities.device, broker.device_port, client, topic_filter, now_ms)
+        asyncio.get_running_loop().run_in_executor(None, put_out, *where)
+
+    return broker
 
 
 def _chosen(
@@ -175,8 +183,7 @@ async def _services(
     await _background(stack, hoister.run(), "hoister")
     await _background(stack, leader.run(), "leader")
     scheduler = jobs.schedule(
-        leader.wake,
-        lambda: _refresh(deployment),
+        leader.wake, lambda: _refresh(deployment), lambda: _renew(settings, authorities, broker)
     )
     scheduler.start()
     stack.callback(scheduler.shutdown, wait=False)
@@ -219,6 +226,13 @@ def _root_problem(store: Store) -> str:
 
 def _refresh(deployment: Deployment) -> None:
     deployment.refresh(rule("refresh"), before=now_ms() + MANIFEST_LIFETIME_MS // 2)
+
+
+def _renew(settings: config.Settings, authorities: Authorities, broker: Mosquitto) -> None:
+    for principals in BrokerSettings(settings.data / "broker", settings.fleet).services.values():
+        for name in principals:
+            _credentials(settings, authorities, name)
+    broker.reload()
 
 
 async def _background(stack: AsyncExitStack, work: Coroutine[Any, Any, None], name: str) -> None:

@@ -9,10 +9,14 @@ from apscheduler.triggers.interval import IntervalTrigger
 
 TICK_S = 1
 REFRESH_S = 3_600
+RENEW_S = 86_400
 
 
-def schedule(tick: Callable[[], None], refresh: Callable[[], None]) -> AsyncIOScheduler:
-    """Return a scheduler, not started: `tick` every second (silence becomes `lost`), `refresh` every hour.
+def schedule(
+    tick: Callable[[], None], refresh: Callable[[], None], renew: Callable[[], None]
+) -> AsyncIOScheduler:
+    """Return a scheduler, not started: `tick` every second (silence becomes `lost`), `refresh` of manifests every
+    hour, `renew` of certificates every day.
 
     Work that is late or overlaps runs once; functions are called in worker threads.
     """
@@ -21,4 +25,5 @@ def schedule(tick: Callable[[], None], refresh: Callable[[], None]) -> AsyncIOSc
     )
     scheduler.add_job(tick, IntervalTrigger(seconds=TICK_S), id="tick")
     scheduler.add_job(refresh, IntervalTrigger(seconds=REFRESH_S), id="refresh-manifests")
+    scheduler.add_job(renew, IntervalTrigger(seconds=RENEW_S), id="renew-certificates")
     return scheduler

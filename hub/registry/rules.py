@@ -32,6 +32,7 @@ class DevicePatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     event_stream_url: Text | Unset = UNSET
     version_lock: ReleaseId | Unset | None = UNSET
     maintenance: bool | Unset = UNSET
+    rekey_allowed: bool | Unset = UNSET
 
 
 class TokenRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -71,7 +72,7 @@ def check_identity(device_id: str, known: KnownDevice | None, public_key: bytes)
         raise Conflict(f"{device_id} was revoked; delete it before it may register again.", rule="revoked")
     if known.public_key != public_key and not known.rekey_allowed:
         raise Conflict(
-            f"{device_id} is registered with another key; delete the old device, or choose another id.",
+            f"{device_id} is registered with another key; choose another id, or have an operator set rekey_allowed.",
             rule="id_taken",
         )
 

@@ -152,6 +152,7 @@ class Registry:
                 "rekey_allowed = 0, revision = devices.revision + 1, updated_at = :now WHERE device_id = :id",
                 fields,
             )
+            _forget_boots(tx, known["key"])
         tx.execute("UPDATE tokens SET uses_left = tokens.uses_left - 1 WHERE id = :id", {"id": token["id"]})
         hoist_desired(tx, self._signer, request.device_id, now)
         kind = "device.registered" if known is None else "device.registered_again"
@@ -270,6 +271,16 @@ def _get(tx: Tx, device_id: str) -> Row:
     if row is None:
         raise NotFound(f"There is no device {device_id}.")
     return row
+
+
+def _forget_boots(tx: Tx, key: int) -> None:
+    """Let a device that was made anew start its counters at one: nothing it says is then older than before.
+
+    What it once reported of a release stays counted until it tries that release again.
+    """
+    for table in ("device_latest", "presence"):
+        tx.execute(f"DELETE FROM {table} WHERE device_key = :key", {"key": key})  # noqa: S608  (constant names)
+    tx.execute("UPDATE attempts SET attempt = 0 WHERE device_key = :key", {"key": key})
 
 
 def _known(row: Row | None) -> rules.KnownDevice | None:

@@ -76,6 +76,7 @@ def _view(row: Row, now: int) -> dict[str, Any]:
         "maintenance": bool(row["maintenance"]),
         "safe_mode": row["safe_mode"],
         "revoked": row["revoked_at"] is not None,
+        "rekey_allowed": bool(row["rekey_allowed"]),
         "presence": rules.presence(
             row["presence_state"], heard_at, row["next_wake"] or 0, row["update_interval"], now
         ),

@@ -1,6 +1,7 @@
 """Tables, migration by migration. Times are milliseconds since the Unix epoch unless a name says otherwise.
 
-Devices have an integer key inside, because text keys in telemetry tables cost three times the space.
+Devices have an integer key inside, because text keys in telemetry tables cost three times the space. A key is
+never given twice (AUTOINCREMENT), or a new device would inherit what a deleted one reported.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ CREATE TABLE tokens (
 );
 
 CREATE TABLE devices (
-    key INTEGER PRIMARY KEY, device_id TEXT NOT NULL UNIQUE, public_key BLOB NOT NULL,
+    key INTEGER PRIMARY KEY AUTOINCREMENT, device_id TEXT NOT NULL UNIQUE, public_key BLOB NOT NULL,
     role TEXT NOT NULL, segment TEXT NOT NULL, branch TEXT NOT NULL DEFAULT 'main', site TEXT NOT NULL DEFAULT '',
     hardware TEXT NOT NULL DEFAULT '', serial TEXT NOT NULL DEFAULT '', owner TEXT NOT NULL DEFAULT '',
     geolocation TEXT NOT NULL DEFAULT '', tags TEXT NOT NULL DEFAULT '{}',

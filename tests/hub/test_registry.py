@@ -47,6 +47,24 @@ def test_an_id_that_is_taken_by_another_key_is_refused(world: World) -> None:
     assert refused.status_code == 409 and refused.json()["rule"] == "id_taken"
 
 
+def test_a_device_that_an_operator_let_take_a_new_key_is_heard_from_its_first_boot_on(world: World) -> None:
+    device = world.device("shop-1")
+    world.heartbeat(device, boot=(900, "0" * 8))
+    assert world.client.patch(f"/devices/{device}", json={"rekey_allowed": True}).status_code == 200
+    assert world.register(device, world.new_token(), kit.key("reimaged")).status_code == 200
+    world.heartbeat(device, boot=(1, "1" * 8), running=("kiosk-3-aaaaaaaaaaaa", 3))
+    assert world.client.get(f"/devices/{device}").json()["running"] == "kiosk-3-aaaaaaaaaaaa"
+    assert world.register(device, world.new_token(), kit.key("third")).status_code == 409
+
+
+def test_a_new_device_inherits_nothing_of_a_deleted_one(world: World) -> None:
+    release = world.publish(1)
+    world.result(world.device("shop-1"), release, "committed")
+    assert world.client.delete("/devices/shop-1").status_code == 204
+    timeline = world.client.get(f"/telemetry/devices/{world.device('shop-2')}").json()
+    assert timeline["status"] is None and timeline["reports"] == []
+
+
 def test_h7_one_device_registering_many_times_at_once_is_one_device(world: World) -> None:
     token = world.new_token(uses=20)
     nonces = [world.challenge(token, "shop-1") for _ in range(8)]
