@@ -25,7 +25,7 @@ from edge import (
     safemode,
     schedule,
     state,
-    update,
+    transition,
 )
 from edge.beliefs import Beliefs, Refusal
 from edge.clock import SystemClock
@@ -358,10 +358,14 @@ class Agent:
             raise LookupError("only an eligible decision starts an update")
         counted = state.with_attempt(self._state, release.id)
         wall = self._out.clock.wall()
+        last = self._state.update
+        ended_badly = last is not None and last.state in ("failed", "rolled_back")
+        again = last is not None and last.release.id == release.id and ended_badly
         attempt = Update(
             release=release,
             sources=list(manifest.manifest.sources),
             attempt=counted.attempts[release.id],
+            tries=last.tries + 1 if last is not None and again else 0,
             cause="ordered" if decision.ordered else "own",
             segment=self._memory.segment,
             manifest=manifest.manifest.issued_at,
@@ -370,7 +374,7 @@ class Agent:
             fail_by=self._memory.armed,
             entered=wall,
         )
-        begun = update.transition(
+        begun = transition.step(
             records.changed(counted, update=attempt), "downloading", wall, self._memory.boot, begin=True
         )
         self.change_state(begun)
@@ -385,7 +389,7 @@ class Agent:
             under_way, reason=f"the update process stopped {under_way.starts} times", cause="own"
         )
         self.change_state(
-            update.transition(
+            transition.step(
                 records.changed(self._state, update=ended),
                 "failed",
                 self._out.clock.wall(),

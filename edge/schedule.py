@@ -34,8 +34,7 @@ def wait(
     if last is not None and last.release.id == release.id and last.state in ("failed", "rolled_back"):
         if last.cause == "ordered":
             return 0.0
-        tries = state.attempts.get(release.id, 1) - 1
-        pause = min(settings.retry_base_seconds * 2.0 ** min(tries, 20), settings.retry_cap_seconds)
+        pause = min(settings.retry_base_seconds * 2.0 ** min(last.tries, 20), settings.retry_cap_seconds)
         # A clock that was set back meanwhile must not make the pause longer than it is.
         return min(last.entered / 1000 + pause - wall / 1000, pause)
     if decision.ordered:

@@ -40,11 +40,14 @@ class Installed(msgspec.Struct, frozen=True):
 
 
 class Update(msgspec.Struct, frozen=True, kw_only=True):
-    """One attempt at one release. `phases` are ms per state; `entered` is the wall clock (ms) of the last."""
+    """The `attempt`-th attempt this device ever made at a release (the hub orders reports by it, so it never
+    starts anew), the `tries`-th repetition after failed ones. `phases` are ms per state; `entered` is the wall
+    clock (ms) of the last."""
 
     release: Release
     sources: list[str]
     attempt: int
+    tries: int = 0
     state: UpdateState = "downloading"
     cause: Literal["own", "ordered"] = "own"
     segment: str = ""

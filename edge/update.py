@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from edge import activate, beliefs, clock, disk, facts, memory, probation, records, stage, state
+from edge import activate, beliefs, clock, disk, facts, memory, probation, records, stage, state, transition
 from edge.clock import SystemClock
 from edge.config import Paths, Settings
 from edge.errors import Stop
@@ -20,7 +20,7 @@ from edge.identity import Device
 from edge.state import Installed, State, Update
 from topics import lifecycle
 from topics.documents import Release
-from topics.messages import Recovery, UpdateResult, UpdateState
+from topics.messages import Recovery, UpdateState
 
 MAX_ROLLBACKS: Final = 3
 MAX_INTERRUPTED: Final = 2
@@ -69,10 +69,10 @@ class Updater:
             case "activate_again":
                 self._activate()
             case "probe_again":
-                self._probation()
+                self._probe_again(update)
             case "roll_back":
-                reason = update.reason or f"interrupted {update.activations} times"
-                self._roll_back(reason, lasting=bool(update.reason) or update.attempt >= MAX_INTERRUPTED)
+                reason = f"interrupted {update.activations} times"
+                self._roll_back(reason, lasting=update.tries + 1 >= MAX_INTERRUPTED)
             case "report" if update.state == "committed" and not update.confirmed:
                 self._confirm()
             case _:
@@ -80,8 +80,7 @@ class Updater:
 
     def _forward(self, release: Release) -> None:
         try:
-            if stage.stands(self._paths, release):
-                stage.render(self._paths, release.id, self._paths.release(release.id), self._tools.variables)
+            if stage.reuse(self._paths, release, self._tools.variables):
                 self._to("verified")
             else:
                 fetcher = self._tools.fetcher(self._update.sources)
@@ -145,6 +144,16 @@ class Updater:
         else:
             self._roll_back(failure.reason)
 
+    def _probe_again(self, update: Update) -> None:
+        """Begin probation anew. Counted too: a release may kill the device only after it was activated."""
+        self._save(update=records.changed(update, activations=update.activations + 1))
+        # After a power cut nothing may run; one that runs already is left alone by its hook.
+        result = self._call("activate")
+        if result.ok:
+            self._probation()
+        else:
+            self._roll_back(result.reason)
+
     def _replace_other_hook(self) -> Result:
         """Stop a running release that another hook runs: the new one's hook knows nothing of it."""
         running = self._state.running
@@ -172,7 +181,6 @@ class Updater:
             previous=self._state.running or self._state.previous,
             failures=0,
             service="",
-            attempts={key: n for key, n in self._state.attempts.items() if key != release.id},
             failed=[known for known in self._state.failed if known != release.id],
         )
         self._to("committed", base=committed)
@@ -339,57 +347,8 @@ class Updater:
 
     def _to(self, following: UpdateState, *, base: State | None = None, check: str = "") -> None:
         """Make one transition durable, with its report if it has one, and tell the parent."""
-        self._state = transition(
+        self._state = transition.step(
             base or self._state, following, self._tools.clock.wall(), self._memory.boot, check=check
         )
         state.save(self._paths, self._state)
         self._tools.tell()
-
-
-def transition(
-    base: State,
-    following: UpdateState,
-    wall: int,
-    boot: tuple[int, str],
-    *,
-    check: str = "",
-    begin: bool = False,
-) -> State:
-    """Return `base` with its update one step on at `wall` (ms), and the report of that step if it is durable.
-
-    `begin` reports the first step, which the new update stands at already.
-    """
-    update = base.update
-    if update is None:
-        raise LookupError("there is no update under way")
-    if not begin:
-        lifecycle.advance(update.state, following)
-        spent = max(0, wall - update.entered)
-        update = records.changed(
-            update, state=following, entered=wall, phases={**update.phases, update.state: spent}
-        )
-    changed = records.changed(base, update=update)
-    if following not in lifecycle.DURABLE:
-        return changed
-    cause: Literal["own", "ordered"] = update.cause
-    if following == "rolled_back":
-        cause = "own"
-    before = base.previous if following == "committed" else base.running
-    report = UpdateResult(
-        boot=boot,
-        at=max(0, wall // 1000),
-        spool=state.NO_SPOOL,
-        n=1,
-        state=following,
-        release=update.release.id,
-        attempt=update.attempt,
-        from_release=before.release.id if before else None,
-        to_release=update.release.id,
-        segment=update.segment or None,
-        cause=cause,
-        reason=update.reason[:1000],
-        check=check,
-        manifest=update.manifest,
-        phases=update.phases,
-    )
-    return state.with_report(changed, report)

@@ -158,11 +158,5 @@ def test_quick_power_cycles_do_not_condemn_a_good_release(tmp_path: Path, source
     box.online()
     assert box.results()[-1] == ("rolled_back", new.id)
     assert box.state.failed == []
-    for _ in range(500):
-        box.agent.tick()
-        box.settle()
-        if box.state.running_id == new.id:
-            break
-        signal.sigtimedwait([], 0.01)
-    assert box.state.running_id == new.id
+    box.pass_time(lambda: box.state.running_id == new.id)
     box.close()

@@ -349,6 +349,17 @@ class Box:
             self.agent.on_job_end(0)
         raise AssertionError("the agent starts the update process again and again")
 
+    def pass_time(self, condition: Callable[[], Any], *, settle: bool = True) -> None:
+        """Let the agent's timers fire until the condition holds."""
+
+        def holds() -> Any:
+            self.agent.tick()
+            if settle:
+                self.settle()
+            return condition()
+
+        wait_until(holds)
+
     def hook(self, name: str, text: str) -> None:
         path = self.paths.hooks / name
         path.write_text(text)
