@@ -7,7 +7,7 @@ PYTEST = .venv/bin/python -m pytest
 help:
 	@printf '%s\n' \
 	  'make demo           a hub and five devices: a good release reaches all, a bad one stops itself' \
-	  'make demo KEEP=1    the same, left running' \
+	  'make demo KEEP=1    the same, left running; make demo STOP=FOLDER ends it' \
 	  'make test           the tests, under five minutes' \
 	  'make test-all       the tests and the heavy part' \
 	  'make lint           ruff, mypy and the import layers' \
@@ -17,7 +17,7 @@ setup:
 	@.ci/setup
 
 demo: setup
-	@.venv/bin/python -m tests.e2e.demo $(if $(KEEP),--keep)
+	@.venv/bin/python -m tests.e2e.demo $(if $(KEEP),--keep) $(if $(STOP),--stop $(STOP))
 
 test: setup
 	$(PYTEST) -n 2 -m 'not heavy'

@@ -12,6 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import psutil
 from rich.console import Console
 from rich.table import Table
 
@@ -149,32 +150,54 @@ class Demo:
         """The last lines: device, running release, state."""
         devices = {device["device_id"]: device for device in self.fleet.get("/devices")["items"]}
         table = Table(title=None)
-        for heading in ("device", "segment", "running release", "state", "service says"):
-            table.add_column(heading)
+        for heading in ("device", "segment", "running release", "state", "last tried", "service says"):
+            table.add_column(heading, no_wrap=True)
         for agent in self.fleet.agents.values():
             shown = devices[agent.device_id]
             if agent.current != good or shown["running"] != good:
                 raise NotObservedError(f"{agent.device_id} does not run {good}")
             attempt = shown["attempt"] or {}
-            state = "committed" if attempt.get("release") == good else f"{bad} {attempt.get('state')}"
+            expected = (bad, "rolled_back") if agent.segment == "canary" else (good, "committed")
+            if (attempt.get("release"), attempt.get("state")) != expected:
+                raise NotObservedError(f"{agent.device_id} says of its last update: {attempt}")
             health = agent.health()
-            table.add_row(
-                agent.device_id,
-                agent.segment,
-                agent.current,
-                state,
-                f"{health['version']} {health['status']}",
-            )
+            says = f"{health['version']} {health['status']}"
+            table.add_row(agent.device_id, agent.segment, agent.current, expected[1], expected[0], says)
         self.console.print()
         self.console.print(table)
 
 
 def main() -> int:
-    """Run the demonstration; 0 when all of it was observed."""
+    """The command line of the demonstration."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--keep", action="store_true", help="leave hub and agents running at the end")
-    keep = parser.parse_args().keep
+    parser.add_argument("--stop", metavar="FOLDER", type=Path, help="end what an earlier --keep left running")
+    arguments = parser.parse_args()
     console = Console(highlight=False, soft_wrap=True)
+    console.width = max(console.width, 110)
+    if arguments.stop:
+        return stop(arguments.stop, console)
+    return tell(console, keep=arguments.keep)
+
+
+def stop(folder: Path, console: Console) -> int:
+    """End everything that an earlier run left running below `folder`, and remove it."""
+    processes = list(Fleet(folder).processes())
+    if not folder.is_dir() or not processes:
+        console.print(f"Nothing of a demonstration runs below {folder}.")
+        return 1
+    for process in processes:
+        process.terminate()
+    _, alive = psutil.wait_procs(processes, timeout=20)
+    for process in alive:
+        process.kill()
+    shutil.rmtree(folder)
+    console.print(f"{len(processes)} processes ended and {folder} removed.")
+    return 0
+
+
+def tell(console: Console, *, keep: bool) -> int:
+    """Run the demonstration; 0 when all of it was observed."""
     folder = Path(tempfile.mkdtemp(prefix="flaghoist-demo-"))
     demo = Demo(Fleet(folder), console)
     code = 0
@@ -191,7 +214,7 @@ def main() -> int:
         )
         for agent in demo.fleet.agents.values():
             console.print(f"  {agent.device_id}: http://127.0.0.1:{agent.port}/")
-        console.print(f"Stop everything with: pkill --full {folder}")
+        console.print(f"Stop everything with: make demo STOP={folder}")
         return 0
     killed = demo.fleet.close()
     left = [process.name() for process in demo.fleet.processes()]

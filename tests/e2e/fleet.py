@@ -326,13 +326,14 @@ class Fleet:
         return killed
 
     def processes(self) -> Iterator[psutil.Process]:
-        """Every process, the test's own aside, that works in this fleet's folder or was told of it."""
+        """Every process, our own aside, that works in this fleet's folder or was told of it."""
         marker = str(self.folder)
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error, OSError):
                 if process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE:
                     told = process.environ().get("FLAGHOIST_STATE_DIR", "")
-                    if told.startswith(marker) or process.cwd().startswith(marker):
+                    named = any(word.startswith(marker) for word in process.cmdline())
+                    if named or told.startswith(marker) or process.cwd().startswith(marker):
                         yield process
 
 
