@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Final, Literal, Protocol
+from collections.abc import Iterator
+from typing import Final, Literal
 
 from edge import (
+    attempts,
     beliefs,
     clock,
     commands,
@@ -22,54 +22,26 @@ from edge import (
     memory,
     probes,
     records,
+    roots,
     safemode,
     schedule,
     state,
-    transition,
 )
 from edge.beliefs import Beliefs, Refusal
-from edge.clock import SystemClock
-from edge.config import Paths, Settings
-from edge.identity import Device
 from edge.memory import Memory
-from edge.outbound import Link, Outbound
-from edge.spool import Spool
+from edge.outbound import Outbound
+from edge.outside import Outside
 from edge.state import State, Update
 from topics import channels, codec
 from topics.eligibility import Decision
 from topics.errors import ContractError
-from topics.messages import Presence, Receipt, UpdateResult
+from topics.messages import Presence, Receipt
 from topics.trust import Clock
 
 MAX_STARTS: Final = 8
 """Starts of the update process before anything was changed, after which an attempt counts as failed."""
 
 log = logging.getLogger("flaghoist")
-
-
-class Jobs(Protocol):
-    """The update process, as the agent sees it."""
-
-    @property
-    def busy(self) -> bool:
-        """Whether it runs."""
-
-    def start(self) -> None:
-        """Start it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outside:
-    """Everything the agent reaches the world by."""
-
-    paths: Paths
-    settings: Settings
-    device: Device
-    clock: SystemClock
-    link: Link
-    jobs: Jobs
-    spool: Spool
-    entropy: Callable[[int], bytes]
 
 
 class Agent:
@@ -94,6 +66,7 @@ class Agent:
         self._refusals: dict[str, tuple[str, bytes]] = {}
         self._verdict: Decision = Decision("nothing_offered")
         self._heard: set[str] = set()
+        self._roots_asked: set[int] = set()
         self._heartbeat_at: float | None = None
         self._wake_at: float | None = None
         self._check_at: float | None = None
@@ -124,6 +97,7 @@ class Agent:
         """A connection stands."""
         self._online = True
         self._heard.clear()
+        self._roots_asked.clear()
         self._out.link.subscribe(self._subscriptions())
         self._outbound.connected()
         self._outbound.send("presence", self._presence("online"))
@@ -184,7 +158,7 @@ class Agent:
         if under_way is not None:
             log.warning("the update process ended with %d while %s", code, under_way.state)
             if under_way.starts >= MAX_STARTS and under_way.state in ("downloading", "verified", "staged"):
-                self._give_up(under_way)
+                self.change_state(attempts.given_up(self._state, self._out.clock.wall(), self._memory.boot))
             else:
                 self._wake_in(schedule.jitter(self._settings, self._respawns))
                 self._respawns += 1
@@ -192,6 +166,7 @@ class Agent:
                 return
         self._respawns = 0
         self._check_at = self._now + self._settings.check_seconds
+        self._take_roots()
         self._heartbeat()
         self.consider()
 
@@ -276,20 +251,25 @@ class Agent:
             self._refusals[refusal.topic] = (refusal.check, body)
         self._verdict = Decision("untrusted", check=refusal.check, detail=refusal.detail)
         if not beliefs.is_reported(self._memory, refusal):
-            report = UpdateResult(
-                boot=self._memory.boot,
-                at=self._out.clock.wall() // 1000,
-                spool=state.NO_SPOOL,
-                n=1,
-                state="refused",
-                from_release=self._state.running_id,
-                segment=self._memory.segment,
-                reason="untrusted",
-                check=refusal.check,
-                topic=refusal.topic[:128],
+            report = attempts.refusal_report(
+                refusal, self._memory, self._state.running_id, self._out.clock.wall()
             )
             self._remember(memory.with_report(memory.with_refusal(self._memory, refusal.key), report))
+        self._ask_for_roots(refusal)
         self._heartbeat()
+
+    def _ask_for_roots(self, refusal: Refusal) -> None:
+        """A root that does not follow on ours: those between are fetched, once per connection."""
+        version = self._memory.trust.root.version
+        gap = refusal.check in ("root_threshold", "root_version")
+        if gap and refusal.topic == self._root_topic and version not in self._roots_asked:
+            self._roots_asked.add(version)
+            roots.ask(self._paths, version)
+            self._job()
+
+    def _take_roots(self) -> None:
+        for body in roots.take(self._paths):
+            self.on_message(self._root_topic, body)
 
     def _resubscribe(self, before: Beliefs) -> None:
         device_id = self._out.device.device_id
@@ -353,49 +333,16 @@ class Agent:
 
     def begin(self, decision: Decision, *, command: str = "", retry: bool = False) -> None:
         """Start the update that was decided on. Raises `OSError`."""
-        release, manifest = decision.release, self._beliefs.manifest
-        if release is None or manifest is None:
-            raise LookupError("only an eligible decision starts an update")
-        counted = state.with_attempt(self._state, release.id)
-        wall = self._out.clock.wall()
-        last = self._state.update
-        ended_badly = last is not None and last.state in ("failed", "rolled_back")
-        again = last is not None and last.release.id == release.id and ended_badly
-        attempt = Update(
-            release=release,
-            sources=list(manifest.manifest.sources),
-            attempt=counted.attempts[release.id],
-            tries=last.tries + 1 if last is not None and again else 0,
-            cause="ordered" if decision.ordered else "own",
-            segment=self._memory.segment,
-            manifest=manifest.manifest.issued_at,
-            command=command,
-            retry=retry,
-            fail_by=self._memory.armed,
-            entered=wall,
-        )
-        begun = transition.step(
-            records.changed(counted, update=attempt), "downloading", wall, self._memory.boot, begin=True
+        begun = attempts.begun(
+            self._state, self._beliefs, decision, self._out.clock.wall(), command=command, retry=retry
         )
         self.change_state(begun)
         if self._memory.armed:
             self._remember(records.changed(self._memory, armed=""))
-        log.info("starting %s (attempt %d)", release.id, attempt.attempt)
+        if begun.update is not None:
+            log.info("starting %s (attempt %d)", begun.update.release.id, begun.update.attempt)
         self._job()
         self._heartbeat()
-
-    def _give_up(self, under_way: Update) -> None:
-        ended = records.changed(
-            under_way, reason=f"the update process stopped {under_way.starts} times", cause="own"
-        )
-        self.change_state(
-            transition.step(
-                records.changed(self._state, update=ended),
-                "failed",
-                self._out.clock.wall(),
-                self._memory.boot,
-            )
-        )
 
     # Effects that others of the agent's modules use
 
@@ -456,6 +403,10 @@ class Agent:
     @property
     def _memory(self) -> Memory:
         return self._beliefs.memory
+
+    @property
+    def _root_topic(self) -> str:
+        return channels.TRUST_ROOT.topic(self._out.device.fleet)
 
     @property
     def _now(self) -> float:

@@ -11,7 +11,7 @@ import ssl
 import sys
 from typing import Final
 
-from edge import config
+from edge import config, roots
 from edge.clock import SystemClock
 from edge.config import Paths, Settings
 from edge.fetch import Fetcher, Sources
@@ -43,6 +43,7 @@ def run(paths: Paths, *, tell: int | None, parent: int | None) -> int:
         tell=lambda: _tell(tell),
     )
     try:
+        roots.fetch(paths, identity.device.http_url, _tls(identity))
         Updater(tools).run()
     except OSError as error:
         log.warning("stopped: %s", error)
@@ -64,16 +65,17 @@ def _tell(pipe: int | None) -> None:
 
 
 def _fetcher(settings: Settings, identity: Identity, urls: list[str], clock: SystemClock) -> Fetcher:
-    def tls() -> ssl.SSLContext:
-        # Mirrors have certificates of public CAs, the hub one of its own; either way hashes decide.
-        context = ssl.create_default_context()
-        context.load_verify_locations(identity.folder / "ca.pem")
-        return context
-
     sources = Sources(
         urls=urls,
         hub=identity.device.http_url,
         token=lambda now: identity.token(now, os.urandom(8).hex()),
-        tls=tls,
+        tls=lambda: _tls(identity),
     )
     return Fetcher(settings, sources, clock.wall)
+
+
+def _tls(identity: Identity) -> ssl.SSLContext:
+    # Mirrors have certificates of public CAs, the hub one of its own; either way hashes and signatures decide.
+    context = ssl.create_default_context()
+    context.load_verify_locations(identity.folder / "ca.pem")
+    return context

@@ -102,6 +102,11 @@ class Paths:
         """Archives on their way in."""
         return self.root / "downloads"
 
+    @property
+    def wanted_roots(self) -> Path:
+        """Roots of trust that are asked for and fetched."""
+        return self.root / "roots"
+
     def release(self, release_id: str) -> Path:
         """Folder of one release."""
         return self.releases / release_id
@@ -122,7 +127,7 @@ class Paths:
         """Create the folders that are missing. Raises `NotReady`."""
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for name in ("spool", "releases", "rendered", "meta", "downloads", "run"):
+            for name in ("spool", "releases", "rendered", "meta", "downloads", "run", "roots"):
                 (self.root / name).mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise NotReady(

@@ -7,22 +7,19 @@ continues with the same key and gets the same answer.
 from __future__ import annotations
 
 import hashlib
-import http.client
 import json
 import os
-import ssl
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 import msgspec
 from nacl.signing import SigningKey
 
-from edge import VERSION, clock, disk, identity, memory, records, trusting
+from edge import VERSION, clock, disk, identity, memory, records, trusting, web
 from edge.clock import SystemClock
 from edge.config import Paths
-from edge.errors import NotReady, Refused, Unreachable, Untrusted
+from edge.errors import NotReady, Refused, Untrusted
 from edge.identity import Device, Identity
 from edge.memory import Memory
 from topics import codec, enrolment, names, trust
@@ -31,7 +28,6 @@ from topics.enrolment import RegisterAnswer, RegisterChallenge, RegisterRequest,
 from topics.errors import DecodeError, TopicError, TrustError
 
 ANSWER_LIMIT: Final = 256 * 1024
-TIMEOUT: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,31 +164,15 @@ def _believe(
 
 
 def _post(hub: str, body: bytes) -> tuple[int, bytes]:
-    parts = urlsplit(hub)
-    try:
-        host, port = parts.hostname or "", parts.port
-    except ValueError:
-        host, port = "", None
-    if parts.scheme not in ("http", "https") or not host:
-        raise Refused(f"{hub!r} is not the URL of a hub; it looks like http://hub.example:8080")
-    connection: http.client.HTTPConnection
-    if parts.scheme == "https":
-        # Nothing secret travels and nothing is believed for coming over TLS: the token's hashes decide.
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        connection = http.client.HTTPSConnection(host, port, timeout=TIMEOUT, context=context)
-    else:
-        connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT)
-    try:
-        headers = {"Content-Type": codec.MSGPACK, "Accept": codec.MSGPACK}
-        connection.request("POST", f"{parts.path.rstrip('/')}/devices/register", body, headers)
-        response = connection.getresponse()
-        return response.status, response.read(ANSWER_LIMIT + 1)
-    except (OSError, http.client.HTTPException) as error:
-        raise Unreachable(f"no hub answers at {hub} ({error}); check the URL and the network") from None
-    finally:
-        connection.close()
+    # Nothing secret travels and nothing is believed for coming over TLS: the token's hashes decide.
+    return web.request(
+        "POST",
+        f"{hub.rstrip('/')}/devices/register",
+        body=body,
+        headers={"Content-Type": codec.MSGPACK, "Accept": codec.MSGPACK},
+        tls=web.unchecked(),
+        limit=ANSWER_LIMIT,
+    )
 
 
 def _detail(status: int, body: bytes) -> str:

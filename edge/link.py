@@ -60,7 +60,7 @@ Event = Connected | Disconnected | Received | Published
 
 
 class MqttLink:
-    """One connection at a time. `Link` of `edge.outbound`, plus what the runner needs."""
+    """One connection at a time. `Link` of `edge.outside`, plus what the runner needs."""
 
     def __init__(self, host: str, port: int, client_id: str, keepalive: int) -> None:
         self._host, self._port = host, port
@@ -144,7 +144,7 @@ class MqttLink:
             self._check(self._client.loop_misc())
 
     def publish(self, topic: str, body: bytes, *, qos: int, retain: bool) -> int | None:
-        """Send; see `edge.outbound.Link`."""
+        """Send; see `edge.outside.Link`."""
         if self._client is None:
             return None
         properties = _typed(PacketTypes.PUBLISH)

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final
 
 from edge.config import Settings
+from edge.outside import Link
 from edge.spool import Spool
 from edge.state import Pending
 from topics import codec
@@ -23,22 +24,6 @@ WINDOW: Final = 16
 MAX_RESEND: Final = 3600.0
 
 log = logging.getLogger("flaghoist")
-
-
-class Link(Protocol):
-    """The connection to the broker, as the agent sees it."""
-
-    def publish(self, topic: str, body: bytes, *, qos: int, retain: bool) -> int | None:
-        """Send, and return the number under which the acknowledgement will come; None when not connected."""
-
-    def subscribe(self, topics: list[tuple[str, int]]) -> None:
-        """Ask for these topics."""
-
-    def unsubscribe(self, topics: list[str]) -> None:
-        """Ask for these topics no more."""
-
-    def drop(self, reason: str) -> None:
-        """End the connection; it is made anew after the usual wait."""
 
 
 class Outbound:

@@ -9,13 +9,14 @@ import sys
 from pathlib import Path
 
 from edge import config, jobs
-from edge.agent import Agent, Outside
+from edge.agent import Agent
 from edge.clock import SystemClock
 from edge.config import Paths
 from edge.errors import NotReady, Unreachable
 from edge.identity import Identity
 from edge.jobs import Child
 from edge.link import MqttLink
+from edge.outside import Outside
 from edge.runner import Runner
 from edge.spool import Spool
 

@@ -530,3 +530,43 @@ def test_a_bundle_that_is_not_the_signed_one_is_never_installed(box: Box, source
     assert update is not None and update.state == "failed"
     assert "not the one that was signed" in update.reason or "early" in update.reason
     assert box.state.running_id == old.id
+
+
+def roots_up_to(version: int) -> dict[int, bytes]:
+    """Return roots 2 to `version`; each brings the root key that signs the next."""
+    return {
+        number: kit.signed_root(
+            number,
+            expires_at=NOW + 365 * kit.DAY,
+            roots=(f"root-{number}",),
+            signers=(f"root-{number - 1}", f"root-{number}"),
+        )
+        for number in range(2, version + 1)
+    }
+
+
+def test_roots_that_were_missed_are_fetched_from_the_hub(box: Box, source: Source) -> None:
+    chain = roots_up_to(12)
+    source.files = {f"/trust/roots/{number}": data for number, data in chain.items()}
+    box.hear(codec.encode(RootChain([chain[11], chain[12]])), ROOT_TOPIC)
+    assert box.memory.trust.root.version == 12
+    assert box.status.verdict is not None and box.status.verdict.reason == "nothing_offered"
+    assert list(box.paths.wanted_roots.iterdir()) == []
+
+
+def test_a_gap_that_the_hub_cannot_fill_is_asked_for_once(box: Box, source: Source) -> None:
+    chain = roots_up_to(4)
+    source.files = {"/trust/roots/2": chain[2], "/trust/roots/3": chain[4]}
+    for _ in range(3):
+        box.hear(codec.encode(RootChain([chain[4]])), ROOT_TOPIC)
+    assert box.memory.trust.root.version == 2
+    asked = [request["path"] for request in source.requests]
+    assert len(asked) == len(set(asked)) or asked.count("/trust/roots/3") <= 2
+    assert box.status.verdict is not None and box.status.verdict.reason == "untrusted"
+
+
+def test_a_root_signed_by_nobody_known_brings_nothing(box: Box) -> None:
+    evil = kit.signed_root(2, expires_at=NOW + 365 * kit.DAY, roots=("evil",), signers=("evil",))
+    box.hear(codec.encode(RootChain([evil])), ROOT_TOPIC)
+    assert box.memory.trust.root.version == 1
+    assert box.status.verdict is not None and box.status.verdict.check == "root_threshold"

@@ -17,13 +17,14 @@ from typing import Any, Final
 
 from nacl.signing import SigningKey
 
-from edge import config, memory, state
-from edge.agent import Agent, Outside
+from edge import config, memory, roots, state, web
+from edge.agent import Agent
 from edge.clock import SystemClock
 from edge.config import Paths, Settings
 from edge.fetch import Fetcher, Sources
 from edge.identity import Device
 from edge.memory import Memory
+from edge.outside import Outside
 from edge.spool import Spool
 from edge.state import State
 from edge.update import Tools, Updater
@@ -163,6 +164,7 @@ class Source:
 
     def __init__(self) -> None:
         self.archives: dict[str, bytes] = {}
+        self.files: dict[str, bytes] = {}
         self.requests: list[dict[str, str]] = []
         self.faults: list[Callable[[BaseHTTPRequestHandler, bytes], None]] = []
         self.answers: list[tuple[int, bytes]] = []
@@ -172,7 +174,7 @@ class Source:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 source.requests.append({"path": self.path, **dict(self.headers)})
-                data = source.archives.get(self.path.split("/")[-2], b"")
+                data = source.files.get(self.path) or source.archives.get(self.path.split("/")[-2], b"")
                 if source.faults:
                     source.faults.pop(0)(self, data)
                 elif not data:
@@ -379,6 +381,7 @@ class Box:
             fetcher=self.fetcher,
             tell=lambda: None,
         )
+        roots.fetch(self.paths, self.device.http_url, web.unchecked())
         Updater(tools).run()
 
     def manifest(self, stable: Built | None = None, candidate: Built | None = None, **changes: Any) -> bytes:
