@@ -34,10 +34,12 @@ from hub.http import Services, application
 from hub.identity import keys
 from hub.identity.ca import Authorities, open_authorities
 from hub.leader import Leader
+from hub.pulse import Pulse
 from hub.registry.service import Endpoints, Registry
 from hub.shared import Health
 from hub.signer import MANIFEST_LIFETIME_MS, Signer
 from hub.store import SqliteStore, Store
+from hub.streams import Streams
 from hub.times import Clock, now_ms
 from topics.channels import Principal
 
@@ -157,8 +159,11 @@ async def _services(
         lambda: hoisting.client("127.0.0.1", broker.service_port, credentials.context()),
     )
     leader = Leader(store, deployment, observed_since)
-    store.on_commit(hoister.wake)
-    store.on_commit(leader.wake)
+    streams = Streams(store)
+    streams.start()
+    pulse = Pulse(store, signer.fleet, hoister, streams, observed_since)
+    for listener_of_commits in (hoister.wake, leader.wake, pulse.wake, streams.wake):
+        store.on_commit(listener_of_commits)
     health = Health(
         {
             "broker": lambda: broker.problem,
@@ -177,11 +182,13 @@ async def _services(
         observed=Observed(observed_since, signer.fleet, zones),
         health=health,
         clock=Clock(now_ms),
+        streams=streams,
     )
     ingest.start()
     stack.push_async_callback(asyncio.to_thread, ingest.stop)
     await _background(stack, hoister.run(), "hoister")
     await _background(stack, leader.run(), "leader")
+    await _background(stack, pulse.run(), "pulse")
     scheduler = jobs.schedule(
         leader.wake, lambda: _refresh(deployment), lambda: _renew(settings, authorities, broker)
     )
@@ -194,7 +201,7 @@ async def _services(
         )
     )
     serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
-    stack.push_async_callback(_stop_server, server, serving)
+    stack.push_async_callback(_stop_server, server, serving, streams)
     while not server.started and not serving.done():
         await asyncio.sleep(0.01)
 
@@ -252,7 +259,8 @@ async def _cancel(task: asyncio.Task[None]) -> None:
         await task
 
 
-async def _stop_server(server: Server, serving: asyncio.Task[None]) -> None:
+async def _stop_server(server: Server, serving: asyncio.Task[None], streams: Streams) -> None:
+    streams.close()
     server.should_exit = True
     with contextlib.suppress(asyncio.CancelledError):
         await serving

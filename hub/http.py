@@ -21,12 +21,14 @@ from hub.artifacts.service import Artifacts
 from hub.auth import Authenticator, guard
 from hub.deployment.routes import DeploymentController, Observed
 from hub.deployment.service import Deployment
+from hub.live import LiveController
 from hub.problems import HANDLERS
 from hub.registry.routes import RegistryController
 from hub.registry.service import Registry
 from hub.shared import Health, SharedController
 from hub.signer import Signer
 from hub.store import Store
+from hub.streams import Streams
 from hub.telemetry.routes import TelemetryController
 from hub.times import Clock
 
@@ -45,6 +47,7 @@ class Services(msgspec.Struct, frozen=True):
     observed: Observed
     health: Health
     clock: Clock
+    streams: Streams
 
 
 class RequestId(ASGIMiddleware):
@@ -87,6 +90,7 @@ def application(services: Services, authenticator: Authenticator, version: str) 
             DeploymentController,
             ArtifactsController,
             TelemetryController,
+            LiveController,
         ],
         dependencies={name: provide(getattr(services, name)) for name in Services.__struct_fields__},
         guards=[guard(authenticator)],

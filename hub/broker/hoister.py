@@ -55,6 +55,9 @@ class Hoister:
         self._changed = asyncio.Condition()
         self._held: dict[str, str] = {}
         self._suspect: set[str] = set()
+        self._summaries: dict[str, bytes] = {}
+        self._unsent: dict[str, bytes] = {}
+        self._tell = asyncio.Event()
         self._revision = 0
         self._settled = False
         self.published = 0
@@ -66,6 +69,15 @@ class Hoister:
         """Say that the store may have changed. Thread-safe and quick."""
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._wake.set)
+
+    def tell(self, topic: str, payload: bytes) -> None:
+        """Put a summary on its topic, retained, as soon as there is a connection. On the event loop.
+
+        Of several for one topic the newest counts. Nothing depends on summaries, so QoS 0 does.
+        """
+        self._summaries[topic] = payload
+        self._unsent[topic] = payload
+        self._tell.set()
 
     async def run(self) -> None:
         """Connect and reconcile, again and again, with full jitter between failures."""
@@ -93,14 +105,17 @@ class Hoister:
         self._held.clear()
         self._suspect.clear()
         self._settled, self._revision = False, 0
-        reader = asyncio.create_task(self._read(client), name="hoister-reader")
-        writer = asyncio.create_task(self._write(client), name="hoister-writer")
+        self._unsent = dict(self._summaries)
+        tasks = [
+            asyncio.create_task(part(client), name=f"hoister-{part.__name__}")
+            for part in (self._read, self._write, self._summarise)
+        ]
         try:
-            done, _ = await asyncio.wait((reader, writer), return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:
-            for task in (reader, writer):
+            for task in tasks:
                 task.cancel()
                 with contextlib.suppress(
                     asyncio.CancelledError, MqttError, NotHeldError, TimeoutError, StoreBusy
@@ -162,6 +177,16 @@ class Hoister:
                     raise NotHeldError(f"{topic} was published and did not come back") from None
             self.published += 1
             _log.info("hoisted", topic=topic, bytes=len(wanted))
+
+    async def _summarise(self, client: Client) -> None:
+        while True:
+            self._tell.clear()
+            while self._unsent:
+                topic, payload = self._unsent.popitem()
+                await client.publish(topic, payload, qos=0, retain=True)
+                if not payload and not self._unsent.get(topic):
+                    self._summaries.pop(topic, None)
+            await self._tell.wait()
 
     def _changed_since(self, revision: int) -> tuple[list[str], int]:
         with self._store.read() as tx:

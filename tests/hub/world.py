@@ -37,6 +37,7 @@ from hub.registry.service import Endpoints, Registry
 from hub.shared import Health
 from hub.signer import Signer
 from hub.store import SqliteStore
+from hub.streams import Streams
 from hub.times import Clock
 from tests.topics import kit
 from topics import bundle, codec, enrolment, trust
@@ -80,6 +81,7 @@ class World:
             observed=Observed(lambda: self.observed_since, kit.FLEET, zones),
             health=Health({}),
             clock=Clock(lambda: self.now),
+            streams=Streams(self.store),
         )
         auth.ensure_admin(self.store, folder / "admin.token", self.now)
         self.token = (folder / "admin.token").read_text().strip()

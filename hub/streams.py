@@ -1,0 +1,149 @@
+"""Server-sent events: the event log as it grows, and signals of the moment between its entries.
+
+Entries of the log carry their number as SSE id, so a client that comes back with `Last-Event-ID` misses none.
+Signals (`summary`) have no id: they tell a state, and the next one of the same name replaces it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import msgspec
+
+from hub import events
+from hub.errors import RequestError
+from hub.store import Row, Store
+from hub.times import rfc3339
+
+BATCH: Final = 200
+PING_S: Final = 15.0
+MAX_STREAMS: Final = 256
+
+
+class TooManyStreams(RequestError):  # noqa: N818  (named by outcome)
+    """As many streams are open as this hub serves."""
+
+    status, title = 503, "Service unavailable"
+
+
+class Filter(msgspec.Struct, frozen=True):
+    """What a stream is about: everything, or one device and the releases of its role."""
+
+    device_id: str | None = None
+    role: str | None = None
+
+    def takes(self, row: Row) -> bool:
+        """Whether an entry of the log belongs on the stream."""
+        if self.device_id is None:
+            return True
+        about_role = row["device_id"] is None and row["role"] is not None and row["role"] == self.role
+        return bool(row["device_id"] == self.device_id or about_role)
+
+
+class Streams:
+    """Every open stream. `wake` is thread-safe; the rest lives on the event loop."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._grown = asyncio.Event()
+        self._states: dict[str, tuple[int, bytes]] = {}
+        self._told = 0
+        self._closing = False
+        self.open = 0
+        """How many streams are open."""
+
+    def start(self) -> None:
+        """Bind to the running event loop."""
+        self._loop = asyncio.get_running_loop()
+
+    def wake(self) -> None:
+        """Say that the log may have grown."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._wake_all)
+
+    def signal(self, key: str, state: dict[str, Any] | None) -> None:
+        """Tell every stream that is about everything the state of `key`; None when it has none any more.
+
+        Who connects later is told every state that stands then.
+        """
+        self._told += 1
+        self._states.pop(key, None)
+        self._states[key] = (self._told, msgspec.json.encode({"summary": key, "state": state}))
+        self._wake_all()
+
+    def close(self) -> None:
+        """End every stream, so that the server can stop."""
+        self._closing = True
+        self._wake_all()
+
+    def _wake_all(self) -> None:
+        # Who waits holds the old event; who comes after this reads first and waits on the new one.
+        grown, self._grown = self._grown, asyncio.Event()
+        grown.set()
+
+    def last(self) -> int:
+        """The number of the newest sealed entry, 0 if there is none."""
+        with self._store.read() as tx:
+            row = tx.one("SELECT COALESCE(MAX(n), 0) AS n FROM events")
+        return int(row["n"]) if row else 0
+
+    def admit(self) -> None:
+        """Raise `TooManyStreams` when no further one may open."""
+        if self.open >= MAX_STREAMS:
+            raise TooManyStreams(
+                f"{MAX_STREAMS} event streams are open, which is as many as this hub serves; close one.",
+                rule="streams",
+            )
+
+    async def follow(self, after: int, about: Filter) -> AsyncIterator[bytes]:
+        """Yield SSE text from the entry after number `after` on, until the hub stops."""
+        self.open += 1
+        told = 0
+        try:
+            yield b"retry: 2000\n\n"
+            while not self._closing:
+                grown = self._grown
+                rows = await asyncio.to_thread(self._after, after)
+                for row in rows:
+                    after = row["n"]
+                    if about.takes(row):
+                        yield entry(row)
+                if about.device_id is None:
+                    for number, data in [state for state in self._states.values() if state[0] > told]:
+                        told = number
+                        yield b"event: summary\ndata: %s\n\n" % data
+                if len(rows) < BATCH and not await _came(grown):
+                    yield b": still here\n\n"
+        finally:
+            self.open -= 1
+
+    def _after(self, n: int) -> list[Row]:
+        with self._store.read() as tx:
+            return events.after(tx, n, limit=BATCH)
+
+
+async def _came(event: asyncio.Event) -> bool:
+    try:
+        await asyncio.wait_for(event.wait(), PING_S)
+    except TimeoutError:
+        return False
+    return True
+
+
+def entry(row: Row) -> bytes:
+    """Return one entry of the log as SSE text."""
+    data = {
+        "n": row["n"],
+        "at": rfc3339(row["at"]),
+        "kind": row["kind"],
+        "actor": row["actor"],
+        "device_id": row["device_id"],
+        "release_id": row["release_id"],
+        "role": row["role"],
+        "reason": row["reason"],
+        "body": msgspec.Raw(row["body"].encode()),
+    }
+    return b"id: %d\nevent: %s\ndata: %s\n\n" % (row["n"], row["kind"].encode(), msgspec.json.encode(data))
