@@ -13,18 +13,16 @@ from pathlib import Path
 from typing import Final
 
 from edge import disk, state
-from edge.archive import CHUNK, Tar
 from edge.config import Paths
 from edge.errors import Stop
 from topics import bundle
+from topics.archive import CHUNK, Gunzip, Member, Reader
 from topics.bundle import BundleInfo, FileEntry
 from topics.documents import Release
 from topics.errors import DecodeError
 
-RATIO: Final = 200
-SLACK: Final = 64 * 1024 * 1024
 RESERVE: Final = 16 * 1024 * 1024
-"""A bundle may unpack to `RATIO` times its signed size plus `SLACK` bytes; `RESERVE` bytes of disk stay free."""
+"""Bytes of disk that staging leaves free, so that state and spool can still be written."""
 
 
 def stage(paths: Paths, release: Release, archive: Path, variables: dict[str, str]) -> BundleInfo:
@@ -36,7 +34,7 @@ def stage(paths: Paths, release: Release, archive: Path, variables: dict[str, st
     try:
         disk.remove(staging)
         disk.remove(paths.release(release.id))
-        files = _unpack(release, archive, staging, _budget(paths.releases, release))
+        files = _unpack(release, archive, staging)
         info = _check(release, files, staging)
         render(paths, release.id, staging, variables)
         _sync(staging)
@@ -130,47 +128,47 @@ def render(paths: Paths, release_id: str, folder: Path, variables: dict[str, str
         disk.write_durable(target / "env" / name, text.encode())
 
 
-def _budget(folder: Path, release: Release) -> int:
-    status = os.statvfs(folder)
-    room = status.f_bavail * status.f_frsize - RESERVE
-    if room < release.bundle.size:
-        raise Stop(
-            f"the disk is full: {max(room, 0)} bytes can be used, the bundle alone has more", full=True
-        )
-    return min(room, release.bundle.size * RATIO + SLACK)
-
-
-def _unpack(release: Release, archive: Path, staging: Path, budget: int) -> list[FileEntry]:
+def _unpack(release: Release, archive: Path, staging: Path) -> list[FileEntry]:
     staging.mkdir(mode=0o755)
     files = []
-    with archive.open("rb") as source:
-        tar = Tar(source, budget)
-        for member in tar.members():
-            path = staging / member.path
-            path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-            if member.is_folder:
-                path.mkdir(mode=0o755, exist_ok=True)
-                continue
-            files.append(_write(tar, path, member.path, member.mode))
-    if tar.sha256 != release.bundle.tar_sha256:
+    most = bundle.unpacked_limit(release.bundle.size)
+    try:
+        with archive.open("rb") as source:
+            reader = Reader(Gunzip(source.read, max_bytes=most).read, max_bytes=most)
+            for member in reader.members():
+                path = staging / member.path
+                path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+                if member.is_folder:
+                    path.mkdir(mode=0o755, exist_ok=True)
+                    continue
+                _need_room(staging, member.size)
+                files.append(_write(reader, path, member))
+    except DecodeError as error:
+        raise Stop(f"the bundle is refused: {error.detail}", lasting=True) from None
+    if reader.sha256 != release.bundle.tar_sha256:
         raise Stop("the tar in the bundle is not the one that was signed", lasting=True)
     return files
 
 
-def _write(tar: Tar, path: Path, name: str, mode: int) -> FileEntry:
+def _need_room(folder: Path, size: int) -> None:
+    status = os.statvfs(folder)
+    room = status.f_bavail * status.f_frsize - RESERVE
+    if room < size:
+        raise Stop(f"the disk is full: {max(room, 0)} bytes can be used, {size} are needed", full=True)
+
+
+def _write(reader: Reader, path: Path, member: Member) -> FileEntry:
     digest = hashlib.sha256()
-    size = 0
     # Exclusive: a file that is already there would mean that a name collided on this file system.
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, member.mode)
     with os.fdopen(handle, "wb") as file:
-        for piece in tar.content():
+        for piece in reader.content():
             digest.update(piece)
-            size += len(piece)
             file.write(piece)
         file.flush()
-        os.fchmod(file.fileno(), mode)
+        os.fchmod(file.fileno(), member.mode)
         os.fsync(file.fileno())
-    return FileEntry(name, digest.hexdigest(), size, mode)
+    return FileEntry(member.path, digest.hexdigest(), member.size, member.mode)
 
 
 def _check(release: Release, files: list[FileEntry], folder: Path) -> BundleInfo:

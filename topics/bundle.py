@@ -34,6 +34,14 @@ CHECKSUMS_LIMIT: Final = 8 * 1024 * 1024
 BUNDLE_JSON_LIMIT: Final = 64 * 1024
 
 
+def unpacked_limit(packed: int) -> int:
+    """Return how many bytes a bundle of `packed` bytes may unpack to: 64 MB, and 100 times its signed size.
+
+    gzip packs text ten to thirty times; what unpacks further than this was made to fill a disk.
+    """
+    return 64 * 1024 * 1024 + 100 * packed
+
+
 class ExecSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """How the `exec` hook runs the release: a command, relative to the release's folder."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Final
 
 from hub.errors import Invalid
 from topics import bundle
@@ -12,17 +11,13 @@ from topics.archive import Gunzip, Read, Reader
 from topics.documents import Release
 from topics.errors import DecodeError
 
-MAX_UNPACKED: Final = 32
-"""How many times its packed size a bundle may unpack to, over a free allowance of 64 MB."""
-_ALLOWANCE: Final = 64 * 1024 * 1024
-
 
 def verify_bundle(path: Path, release: Release) -> bytes:
     """Return the canonical checksums document of the bundle at `path`; raises `Invalid` naming what differs.
 
     The archive's own hash and size were checked while it was received.
     """
-    max_bytes = _ALLOWANCE + MAX_UNPACKED * release.bundle.size
+    max_bytes = bundle.unpacked_limit(release.bundle.size)
     try:
         with path.open("rb") as packed:
             return _verify_tar(Gunzip(packed.read, max_bytes=max_bytes).read, release, max_bytes)
