@@ -17,7 +17,7 @@ import structlog
 import uvicorn
 from nacl.signing import SigningKey
 
-from hub import auth, config, jobs
+from hub import auth, config, jobs, trustroots
 from hub.artifacts.files import BundleFiles
 from hub.artifacts.service import Artifacts
 from hub.broker import hoister as hoisting
@@ -36,6 +36,7 @@ from hub.identity.ca import Authorities, open_authorities
 from hub.leader import Leader
 from hub.pulse import Pulse
 from hub.registry.service import Endpoints, Registry
+from hub.rekey import sign_again_if_due
 from hub.shared import Health
 from hub.signer import MANIFEST_LIFETIME_MS, Signer
 from hub.store import SqliteStore, Store
@@ -152,6 +153,7 @@ async def _services(
         lambda tx, role, now: ensure_role(tx, signer, role, sources, now),
         now_ms,
     )
+    sign_again_if_due(store, signer, deployment, registry)
     credentials = _credentials(settings, authorities, Principal.HOISTER.value)
     hoister = hoisting.Hoister(
         store,
@@ -170,7 +172,7 @@ async def _services(
             "ingest": lambda: ingest.problem,
             "hoister": lambda: hoister.problem,
             "leader": lambda: leader.problem,
-            "root": lambda: _root_problem(store),
+            "root": lambda: _root_problem(store, signer),
         }
     )
     services = Services(
@@ -223,12 +225,9 @@ def zones(name: str) -> tzinfo | None:
         return None
 
 
-def _root_problem(store: Store) -> str:
+def _root_problem(store: Store, signer: Signer) -> str:
     with store.read() as tx:
-        row = tx.one("SELECT version FROM roots LIMIT 1")
-    return (
-        "" if row else "no root of trust yet; make one with flaghoist root init and send it with root publish"
-    )
+        return trustroots.problem(tx, signer)
 
 
 def _refresh(deployment: Deployment) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,10 +14,14 @@ from litestar.params import FromPath
 from litestar.status_codes import HTTP_200_OK, HTTP_503_SERVICE_UNAVAILABLE
 
 from hub import trustroots
+from hub.deployment.service import Deployment
 from hub.errors import NotFound
+from hub.registry.service import Registry
+from hub.rekey import sign_again_if_due
 from hub.signer import Signer
 from hub.store import Store
 from hub.times import Clock, rfc3339
+from topics.documents import Root
 from topics.envelope import key_id
 from topics.schema import KINDS, json_schema
 from topics.trust import ROOT_LIMIT, sha256
@@ -65,11 +70,19 @@ class SharedController(Controller):
         store: NamedDependency[Store],
         clock: NamedDependency[Clock],
         signer: NamedDependency[Signer],
+        deployment: NamedDependency[Deployment],
+        registry: NamedDependency[Registry],
     ) -> dict[str, Any]:
         """Take in the first root document, or the next one."""
         data = await request.body()
-        with store.write() as tx:
-            root = trustroots.accept(tx, signer, data, request.state.caller, clock.now())
+
+        def accept() -> Root:
+            with store.write() as tx:
+                root = trustroots.accept(tx, signer, data, request.state.caller, clock.now())
+            sign_again_if_due(store, signer, deployment, registry)
+            return root
+
+        root = await asyncio.to_thread(accept)
         return {"version": root.version, "sha256": sha256(data), "expires_at": rfc3339(root.expires_at)}
 
     @get("/trust/roots/{version:int}", opt={"access": "public"}, sync_to_thread=True)

@@ -11,7 +11,7 @@ from topics import codec
 from topics.channels import TRUST_ROOT
 from topics.documents import Root, RootChain
 from topics.errors import TrustError
-from topics.trust import TrustState, advance_root, keys_of, open_root, sha256
+from topics.trust import TrustState, advance_root, keys_of, open_release, open_root, sha256
 
 CHAIN_LENGTH = 4
 """Roots on the retained topic; older ones over HTTP."""
@@ -71,6 +71,7 @@ def accept(tx: Tx, signer: Signer, data: bytes, caller: Caller, now: int) -> Roo
         )
     if threshold > 1:
         raise Invalid("The deployment threshold must be 1: this hub signs with one key.", rule="threshold")
+    _check_releases(tx, root)
     if root.expires_at <= now:
         raise Conflict("The root has expired; make one with a later expiry.", rule="root_expired")
     tx.execute(
@@ -88,6 +89,36 @@ def accept(tx: Tx, signer: Signer, data: bytes, caller: Caller, now: int) -> Roo
     event = Event(kind="root.accepted", body={"version": root.version, "sha256": sha256(data)})
     append(tx, event, caller, now)
     return root
+
+
+def _check_releases(tx: Tx, root: Root) -> None:
+    """Refuse a root under which devices would refuse the manifests that stand: they would be out of reach."""
+    for row in tx.all(
+        "SELECT DISTINCT releases.id, releases.envelope FROM segments "
+        "JOIN releases ON releases.id = segments.stable_id OR releases.id = segments.candidate_id ORDER BY 1"
+    ):
+        try:
+            open_release(root, row["envelope"])
+        except TrustError as error:
+            raise Conflict(
+                f"Under this root devices would no longer trust {row['id']} ({error.detail}); add the new keys' "
+                "signatures with `flaghoist release sign`, publish it again, then publish the root.",
+                rule="release_keys",
+            ) from None
+
+
+def problem(tx: Tx, signer: Signer) -> str:
+    """Return what keeps devices from trusting this hub, as one sentence, or nothing."""
+    row = tx.one("SELECT envelope FROM roots ORDER BY version DESC LIMIT 1")
+    if row is None:
+        return (
+            "no root of trust yet; make one with flaghoist root init and send it with flaghoist root publish"
+        )
+    if signer.public_key not in keys_of(open_root(row["envelope"]), "deployment")[0].values():
+        return (
+            "the newest root does not name this hub's deployment key, so devices trust nothing that it signs"
+        )
+    return ""
 
 
 def _retain_chain(tx: Tx, signer: Signer, now: int) -> None:

@@ -129,7 +129,8 @@ def decide(
         `version_locked`, `paused`, `segment_not_reached`, `not_in_percentage`.
      6. Safe mode, or desired `safe_mode: on`: `quarantined`, unless `redeploy` names the target.
      7. Desired `maintenance`: `maintenance`.
-     8. Paused: `paused`, except that a device with nothing installed may take the stable release.
+     8. Paused: `paused`, except for an order (version lock or rollback, each later than the pause it overrides), and
+        except that a device with nothing installed may take the stable release.
      9. The target's sequence is below the highest floor seen: `below_floor`.
     10. Running a later sequence than the target, with neither a lock nor a rollback ordered from that
         sequence or a later one: `holds_newer`.
@@ -170,7 +171,7 @@ def decide(
         return Decision("already_installed", target)
     ordered = lock is not None or _rollback_ordered(manifest, facts, target)
     refusal = (
-        _device_refuses(manifest, desired, facts, target, locked=lock is not None)
+        _device_refuses(manifest, desired, facts, target, ordered=ordered)
         or _order_refuses(facts, target, ordered)
         or _unfit(facts, target)
     )
@@ -218,14 +219,14 @@ def _rollback_ordered(manifest: TrustedManifest, facts: Facts, target: Release) 
 
 
 def _device_refuses(
-    manifest: TrustedManifest, desired: TrustedDesired | None, facts: Facts, target: Release, *, locked: bool
+    manifest: TrustedManifest, desired: TrustedDesired | None, facts: Facts, target: Release, *, ordered: bool
 ) -> Decision | None:
     ordered_safe_mode = desired is not None and desired.desired.safe_mode == "on"
     if (facts.safe_mode or ordered_safe_mode) and facts.retry != target.id:
         return Decision("quarantined", target)
     if desired is not None and desired.desired.maintenance:
         return Decision("maintenance", target)
-    if manifest.manifest.paused and not locked and facts.running is not None:
+    if manifest.manifest.paused and not ordered and facts.running is not None:
         return Decision("paused", target)
     return None
 

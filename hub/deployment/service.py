@@ -19,9 +19,13 @@ from hub.events import Event, append
 from hub.signer import Signer
 from hub.store import Row, Store, Tx
 from topics import names
-from topics.channels import parse
+from topics.channels import RELEASE_LIMIT, parse
+from topics.envelope import open_envelope
 from topics.errors import TrustError
 from topics.trust import open_release
+
+# A rollback once ordered stands: a device that was away for two of them must go back past both.
+_AT_LEAST = "CASE WHEN rollback_from > {0} THEN rollback_from ELSE {0} END"
 
 
 class Deployment:
@@ -62,12 +66,7 @@ class Deployment:
                 ) from None
             known = tx.one("SELECT * FROM releases WHERE id = :id", {"id": release.id})
             if known is not None:
-                if known["envelope"] != data:
-                    raise Conflict(
-                        f"{release.id} exists with other content; a release never changes, make a new one.",
-                        rule="immutable",
-                    )
-                return _view(known)
+                return self._declare_again(tx, known, data, caller, now)
             taken = tx.one(
                 "SELECT id FROM releases WHERE role = :role AND sequence = :sequence",
                 {"role": release.role, "sequence": release.sequence},
@@ -97,6 +96,36 @@ class Deployment:
             self._event(tx, "release.declared", release.id, release.role, caller, now)
             return _view(_get(tx, release.id))
 
+    def _declare_again(self, tx: Tx, known: Row, data: bytes, caller: Caller, now: int) -> dict[str, Any]:
+        """The same release again, perhaps with other signatures: that is how release keys are replaced."""
+        if known["envelope"] == data:
+            return _view(known)
+        if _payload(known["envelope"]) != _payload(data):
+            raise Conflict(
+                f"{known['id']} exists with other content; a release never changes, make a new one.",
+                rule="immutable",
+            )
+        tx.execute("UPDATE releases SET envelope = :data WHERE id = :id", {"data": data, "id": known["id"]})
+        self._hoist_where(tx, "stable_id = :id OR candidate_id = :id", {"id": known["id"]}, now)
+        self._event(tx, "release.signed_again", known["id"], known["role"], caller, now)
+        return _view(_get(tx, known["id"]))
+
+    def sign_again(self, caller: Caller) -> int:
+        """Sign every manifest anew, as after a change of the deployment key; return how many."""
+        now = self._clock()
+        with self._store.write() as tx:
+            count = self._hoist_where(tx, "role <> ''", {}, now)
+            if count:
+                self._event(tx, "manifests.refreshed", None, None, caller, now, "", {"count": count})
+            return count
+
+    def _hoist_where(self, tx: Tx, condition: str, params: dict[str, Any], now: int) -> int:
+        """Hoist every segment that meets `condition`, constant SQL of ours."""
+        rows = tx.all(f"SELECT role, segment FROM segments WHERE {condition}", params)  # noqa: S608
+        for row in rows:
+            hoist_segment(tx, self._signer, row["role"], row["segment"], self._sources, now)
+        return len(rows)
+
     def promote(
         self, release_id: str, target: str, percentage: float, caller: Caller, reason: str = ""
     ) -> dict[str, Any]:
@@ -106,6 +135,7 @@ class Deployment:
         now = self._clock()
         with self._store.write() as tx:
             release = _get(tx, release_id)
+            _check_trusted(tx, release)
             policy = policy_of(release)
             others = self._others(tx, release)
             view = self._promotion(tx, release, policy, others, now)
@@ -170,7 +200,7 @@ class Deployment:
                     tx,
                     release,
                     "candidate_id = NULL, basis_points = 0, paused = 0, event = 'rollback', "
-                    f"rollback_from = {int(release['sequence'])}",
+                    f"rollback_from = {_AT_LEAST.format(int(release['sequence']))}",
                     now,
                 )
             else:
@@ -327,14 +357,9 @@ class Deployment:
         if not still:
             raise Conflict(f"{release['id']} is no longer the stable release of its role.", rule="state")
         tx.execute(
-            "UPDATE segments SET stable_id = :previous, event = 'rollback', rollback_from = :sequence "
-            "WHERE role = :role AND stable_id = :id",
-            {
-                "previous": previous["id"],
-                "sequence": release["sequence"],
-                "role": release["role"],
-                "id": release["id"],
-            },
+            "UPDATE segments SET stable_id = :previous, event = 'rollback', "  # noqa: S608  (a number of ours)
+            f"rollback_from = {_AT_LEAST.format(int(release['sequence']))} WHERE role = :role AND stable_id = :id",
+            {"previous": previous["id"], "role": release["role"], "id": release["id"]},
         )
         for row in still:
             hoist_segment(tx, self._signer, release["role"], row["segment"], self._sources, now)
@@ -365,6 +390,22 @@ def _get(tx: Tx, release_id: str) -> Row:
     if row is None:
         raise NotFound(f"There is no release {release_id}.")
     return row
+
+
+def _payload(envelope: bytes) -> bytes:
+    return open_envelope(envelope, limit=RELEASE_LIMIT).payload
+
+
+def _check_trusted(tx: Tx, release: Row) -> None:
+    root = trustroots.latest(tx)
+    try:
+        open_release(root, release["envelope"], role=release["role"])
+    except TrustError as error:
+        raise Conflict(
+            f"Devices would not trust {release['id']} under root {root.version}: {error.detail}; sign it again and "
+            "publish it again.",
+            rule=error.check,
+        ) from None
 
 
 def _view(row: Row) -> dict[str, Any]:

@@ -227,6 +227,15 @@ class Registry:
                 now,
             )
 
+    def sign_again(self) -> int:
+        """Sign every device's desired state anew, as after a change of the deployment key; return how many."""
+        now = self._clock()
+        with self._store.write() as tx:
+            rows = tx.all("SELECT device_id FROM devices")
+            for row in rows:
+                hoist_desired(tx, self._signer, row["device_id"], now)
+            return len(rows)
+
     def revoke(self, device_id: str, caller: Caller, reason: str = "") -> None:
         """Withdraw a device's identity: its HTTP tokens and its place in rollouts end at once."""
         now = self._clock()

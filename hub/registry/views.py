@@ -22,9 +22,10 @@ MAX_LIMIT = 500
 _SELECT = """
 SELECT devices.*, device_latest.received_at AS heard_at, device_latest.health, device_latest.running,
     device_latest.agent_version, device_latest.body AS status, presence.state AS presence_state,
-    presence.next_wake, presence.received_at AS presence_at
+    presence.next_wake, presence.received_at AS presence_at, releases.version AS running_version
 FROM devices LEFT JOIN device_latest ON device_latest.device_key = devices.key
 LEFT JOIN presence ON presence.device_key = devices.key
+LEFT JOIN releases ON releases.id = device_latest.running
 """
 
 
@@ -83,6 +84,7 @@ def _view(row: Row, now: int) -> dict[str, Any]:
         "last_seen": rfc3339(heard_at),
         "health": row["health"],
         "running": row["running"],
+        "running_version": row["running_version"],
         "agent_version": row["agent_version"],
         "in_safe_mode": status.safe_mode if status else None,
         "attempt": msgspec.to_builtins(status.attempt) if status and status.attempt else None,

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from hub.caller import Caller, rule
+from hub.rekey import sign_again_if_due
 from tests.hub.world import EAGER, World, make_bundle
 from tests.topics import kit
 from topics.eligibility import REASONS
+from topics.envelope import add_signature, open_envelope
 
 
 def start(world: World, segment: str = "canary") -> str:
@@ -212,6 +214,18 @@ def test_rollback_after_completion_puts_the_previous_release_back(world: World) 
         assert manifest.manifest.rollback_from == 2
 
 
+def test_two_rollbacks_in_a_row_order_back_whoever_was_away_for_both(world: World) -> None:
+    second = start(world, "general")
+    commit(world, second, "general")
+    assert world.judge() == [second]
+    third = world.publish(3)
+    world.promote(third, "canary")
+    world.client.post(f"/releases/{third}/rollback")
+    world.client.post(f"/releases/{second}/rollback")
+    assert world.manifest("canary").manifest.rollback_from == 3
+    assert world.manifest("general").manifest.rollback_from == 2
+
+
 def test_the_first_release_of_a_role_has_nothing_to_go_back_to(world: World) -> None:
     release = stable(world)
     refusal = world.client.post(f"/releases/{release}/rollback")
@@ -268,6 +282,54 @@ def test_a_release_by_an_unknown_key_is_refused_with_the_way_out(world: World) -
     answer = world.client.post("/releases", json={"envelope": _b64(release)})
     assert answer.status_code == 409 and answer.json()["rule"] == "release_threshold"
     assert "sign it with keys that root 1 names" in answer.json()["detail"]
+
+
+def test_a_release_signed_by_more_keys_is_the_same_release_and_is_hoisted_with_them(world: World) -> None:
+    release = world.publish(1)
+    world.promote(release, "canary")
+    signed = add_signature(world.signed_release(1), kit.key("release-2"), limit=6 * 1024)
+    assert world.client.post("/releases", json={"envelope": _b64(signed)}).status_code == 201
+    again = open_envelope(world.manifest("canary").manifest.candidate or b"", limit=6 * 1024)
+    assert {entry.keyid for entry in again.signatures} == {kit.keyid("release-1"), kit.keyid("release-2")}
+
+
+def test_release_keys_are_replaced_without_losing_a_device(world: World) -> None:
+    release = world.publish(1)
+    world.promote(release, "canary")
+    rotated = kit.signed_root(2, releases=("release-2",))
+    refused = world.client.post("/trust/roots", content=rotated)
+    assert refused.status_code == 409 and refused.json()["rule"] == "release_keys"
+    signed = add_signature(world.signed_release(1), kit.key("release-2"), limit=6 * 1024)
+    world.client.post("/releases", json={"envelope": _b64(signed)})
+    assert world.client.post("/trust/roots", content=rotated).status_code == 201
+    other = world.publish(2, signers=("release-2",))
+    assert world.promote(other, "canary").status_code == 200
+
+
+def test_a_release_that_no_device_would_trust_any_more_is_not_promoted(world: World) -> None:
+    release = world.publish(1)
+    assert (
+        world.client.post("/trust/roots", content=kit.signed_root(2, releases=("release-2",))).status_code
+        == 201
+    )
+    refused = world.promote(release, "canary")
+    assert refused.status_code == 409 and refused.json()["rule"] == "release_threshold"
+
+
+def test_a_new_deployment_key_signs_everything_again_once_the_root_names_it(world: World) -> None:
+    world.publish(1)
+    device = world.device("shop-1")
+    paths = ("/manifests/kiosk/early", f"/devices/{device}/desired")
+    before = [world.client.get(path).content for path in paths]
+    world.signer._key = kit.key("hub-2")
+    sign_again_if_due(world.store, world.signer, world.deployment, world.registry)
+    assert [world.client.get(path).content for path in paths] == before, "no device would trust it yet"
+    assert (
+        world.client.post("/trust/roots", content=kit.signed_root(2, deployments=("hub-2",))).status_code
+        == 201
+    )
+    after = [open_envelope(world.client.get(path).content, limit=1 << 14) for path in paths]
+    assert {entry.keyid for envelope in after for entry in envelope.signatures} == {kit.keyid("hub-2")}
 
 
 def test_declaring_the_same_release_again_answers_the_same(world: World) -> None:

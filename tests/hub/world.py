@@ -20,7 +20,7 @@ import msgspec
 from litestar.testing import TestClient
 from nacl.signing import SigningKey
 
-from hub import auth, events
+from hub import auth, config, events
 from hub.app import zones
 from hub.artifacts.files import BundleFiles
 from hub.artifacts.service import Artifacts
@@ -43,6 +43,7 @@ from tests.topics import kit
 from topics import bundle, codec, enrolment, trust
 from topics.channels import BY_NAME, MANIFEST
 from topics.documents import Bundle, Release, Requires
+from topics.envelope import key_id
 from topics.messages import Presence, Running, Status, UpdateResult
 
 ADMIN = Caller("admin", "admin")
@@ -83,6 +84,7 @@ class World:
             clock=Clock(lambda: self.now),
             streams=Streams(self.store),
         )
+        config.meta(self.store, "signed_by", key_id(self.signer.public_key))
         auth.ensure_admin(self.store, folder / "admin.token", self.now)
         self.token = (folder / "admin.token").read_text().strip()
         self.app = application(services, auth.Authenticator(self.store, kit.FLEET, lambda: self.now), "0.0.0")
@@ -97,7 +99,14 @@ class World:
 
     # Releases
 
-    def signed_release(self, sequence: int, *, packed: bytes | None = None, **changes: Any) -> bytes:
+    def signed_release(
+        self,
+        sequence: int,
+        *,
+        packed: bytes | None = None,
+        signers: tuple[str, ...] = ("release-1",),
+        **changes: Any,
+    ) -> bytes:
         """Return a signed release of the kiosk role for the bundle `packed` (a small good one if None)."""
         data = packed if packed is not None else make_bundle()
         release = Release(
@@ -114,7 +123,7 @@ class World:
             created_at=kit.NOW,
             requires=Requires(),
         )
-        return kit.sign(msgspec.structs.replace(release, **changes), "release", ["release-1"])
+        return kit.sign(msgspec.structs.replace(release, **changes), "release", signers)
 
     def publish(self, sequence: int, *, policy: dict[str, Any] | None = None, **changes: Any) -> str:
         """Declare and upload a release; returns its id."""

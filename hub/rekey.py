@@ -1,0 +1,30 @@
+"""A change of the deployment key: what the old one signed is signed again, once devices can trust the new one."""
+
+from __future__ import annotations
+
+import structlog
+
+from hub import config, trustroots
+from hub.caller import rule
+from hub.deployment.service import Deployment
+from hub.registry.service import Registry
+from hub.signer import Signer
+from hub.store import Store
+from topics.envelope import key_id
+
+_log = structlog.get_logger("hub.rekey")
+
+
+def sign_again_if_due(store: Store, signer: Signer, deployment: Deployment, registry: Registry) -> None:
+    """Sign every manifest and desired state anew if another key signed them and the newest root names this one.
+
+    Not before the root does: devices would refuse the new signatures and keep what they had.
+    """
+    with store.read() as tx:
+        trusted = not trustroots.problem(tx, signer)
+    keyid = key_id(signer.public_key)
+    if not trusted or config.meta(store, "signed_by", keyid) == keyid:
+        return
+    manifests, desired = deployment.sign_again(rule("key_change")), registry.sign_again()
+    config.remember(store, "signed_by", keyid)
+    _log.info("signed again by a new deployment key", manifests=manifests, desired=desired)
