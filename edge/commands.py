@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from edge import memory, records, state
+from edge import memory, records, safemode, state
 from topics.documents import Command
 from topics.messages import CommandResult
 
@@ -74,8 +74,8 @@ def _redeploy(agent: Agent, command: Command) -> bool:
     decision = agent.decide_now(retry=target)
     running = agent.state.running_id
     if decision.reason == "already_installed" and running == (command.release or running):
-        again = records.changed(agent.state, again=True, safe_mode="", failures=0, service="")
-        agent.change_state(again)
+        left = safemode.left(agent.state, f"{running} is started again", agent.memory.boot, agent.wall)
+        agent.change_state(records.changed(left, again=True, failures=0, service=""))
         _answer(agent, agent.memory, command, ok=True, detail=f"{running} is started again")
         agent.check_now()
         return True

@@ -106,7 +106,9 @@ class Outbound:
         """The broker answered a publish."""
         self._mids.discard(mid)
         if reason_code >= 0x80:
-            log.warning("the broker refused a report (reason 0x%02x); it is kept and sent again", reason_code)
+            log.warning(
+                "the broker refused a message (reason 0x%02x); reports are kept and sent again", reason_code
+            )
             self._sent = 0
             self._arm()
 

@@ -64,17 +64,17 @@ class Runner:
         ending: Ending = "done"
         with self._signals():
             self._agent.start()
-            start = heard = time.monotonic()
+            quiet_since = time.monotonic()
             while not self._stop and not self._agent.settled:
                 if self._child.busy:
-                    heard = time.monotonic()  # an update takes the time it takes
-                waited = time.monotonic() - heard
-                if self._connected_at is None and waited > self._settings.settle_seconds:
-                    ending = "unreachable"
+                    quiet_since = time.monotonic()  # an update takes the time it takes
+                patience = self._settings.settle_seconds
+                if self._connected_at is not None:
+                    patience += PATIENCE
+                if time.monotonic() >= quiet_since + patience:
+                    ending = "unreachable" if self._connected_at is None else "done"
                     break
-                if waited > self._settings.settle_seconds + PATIENCE:
-                    break
-                self._step(heard + self._settings.settle_seconds + PATIENCE if start else None)
+                self._step(quiet_since + patience)
             if self._connected_at is not None:
                 self._agent.sleep_until(int(time.time() + self._agent.update_interval))
             self._leave(goodbye=False)

@@ -1,11 +1,12 @@
-"""Entering and leaving safe mode by the hub's word; entering by the device's own judgement is `update`'s."""
+"""Safe mode: when it is entered and left by the hub's word, and the change of state with its report."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Literal
 
 from edge import records, state
-from topics.messages import Recovery
+from edge.state import State
+from topics.messages import Boot, Recovery
 
 if TYPE_CHECKING:
     from edge.agent import Agent
@@ -33,28 +34,43 @@ def obey(agent: Agent) -> None:
     held = agent.beliefs.desired
     if held is None:
         return
-    entry = agent.state.safe_mode
-    match wish(held.desired.safe_mode, entry):
-        case "enter":
-            entry = f"{ORDERED}{held.desired.issued_at}"
-            _change(agent, "entered", entry, "ordered by the hub", now_in=entry)
-        case "leave":
-            _change(agent, "left", entry, "cleared by the hub", now_in="")
-        case "stay":
-            pass
+    boot, wall = agent.memory.boot, agent.wall
+    asked = wish(held.desired.safe_mode, agent.state.safe_mode)
+    if asked == "stay":
+        return
+    if asked == "enter":
+        entry = f"{ORDERED}{held.desired.issued_at}"
+        changed = entered(agent.state, entry, "ordered by the hub", boot, wall)
+    else:
+        changed = left(agent.state, "cleared by the hub", boot, wall)
+    agent.change_state(records.changed(changed, failures=0))
+    agent.check_now()
 
 
-def _change(agent: Agent, what: Literal["entered", "left"], entry: str, reason: str, *, now_in: str) -> None:
-    report = Recovery(
-        boot=agent.memory.boot,
-        at=max(0, agent.wall),
+def entered(base: State, entry: str, reason: str, boot: Boot, wall: int) -> State:
+    """Return `base` in the stay `entry`, begun at `wall` (s), with its report."""
+    report = _report("entered", entry, reason, base.running_id, boot, wall)
+    return state.with_report(records.changed(base, safe_mode=entry, safe_mode_applied=False), report)
+
+
+def left(base: State, reason: str, boot: Boot, wall: int) -> State:
+    """Return `base` out of safe mode, with the report of the stay's end if there was one."""
+    if not base.safe_mode:
+        return base
+    report = _report("left", base.safe_mode, reason, base.running_id, boot, wall)
+    return state.with_report(records.changed(base, safe_mode=""), report)
+
+
+def _report(
+    what: Literal["entered", "left"], entry: str, reason: str, running: str | None, boot: Boot, wall: int
+) -> Recovery:
+    return Recovery(
+        boot=boot,
+        at=max(0, wall),
         spool=state.NO_SPOOL,
         n=1,
         state=what,
         entry=entry,
-        reason=reason,
-        release=agent.state.running_id,
+        reason=reason[:1000],
+        release=running,
     )
-    changed = records.changed(agent.state, safe_mode=now_in, safe_mode_applied=False, failures=0)
-    agent.change_state(state.with_report(changed, report))
-    agent.check_now()

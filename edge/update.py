@@ -8,9 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
-from edge import activate, beliefs, clock, disk, facts, memory, probation, records, stage, state, transition
+from edge import (
+    activate,
+    beliefs,
+    clock,
+    disk,
+    facts,
+    memory,
+    probation,
+    records,
+    safemode,
+    stage,
+    state,
+    transition,
+)
 from edge.clock import SystemClock
 from edge.config import Paths, Settings
 from edge.errors import Stop
@@ -20,7 +33,7 @@ from edge.identity import Device
 from edge.state import Installed, State, Update
 from topics import lifecycle
 from topics.documents import Release
-from topics.messages import Recovery, UpdateState
+from topics.messages import UpdateState
 
 MAX_ROLLBACKS: Final = 3
 MAX_INTERRUPTED: Final = 2
@@ -175,8 +188,10 @@ class Updater:
             self._roll_back(problem)
             return
         running = Installed(release, self._tools.clock.wall() // 1000)
+        # One that `redeploy` brought through probation ends a stay in safe mode.
+        reason = f"{release.id} was committed"
         committed = records.changed(
-            self._left_safe_mode(self._state),
+            safemode.left(self._state, reason, self._memory.boot, self._tools.clock.wall() // 1000),
             running=running,
             previous=self._state.running or self._state.previous,
             failures=0,
@@ -270,8 +285,7 @@ class Updater:
 
     def _enter_safe_mode(self, base: State, reason: str) -> State:
         entry = f"own-{self._memory.boot[0]}-{base.serial + 1}"
-        report = self._recovery("entered", entry, reason)
-        return state.with_report(records.changed(base, safe_mode=entry, safe_mode_applied=False), report)
+        return safemode.entered(base, entry, reason, self._memory.boot, self._tools.clock.wall() // 1000)
 
     def _apply_safe_mode(self) -> None:
         if self._state.safe_mode_applied:
@@ -283,25 +297,6 @@ class Updater:
         if release is not None:
             result = self._patient("safe-mode", Place(release.id, release.hook))
         self._save(safe_mode_applied=True, service=result.reason)
-
-    def _left_safe_mode(self, base: State) -> State:
-        """A release that `redeploy` brought through probation ends the stay in safe mode."""
-        if not base.safe_mode:
-            return base
-        report = self._recovery("left", base.safe_mode, f"{self._update.release.id} was committed")
-        return state.with_report(records.changed(base, safe_mode=""), report)
-
-    def _recovery(self, what: Literal["entered", "left"], entry: str, reason: str) -> Recovery:
-        return Recovery(
-            boot=self._memory.boot,
-            at=self._tools.clock.wall() // 1000,
-            spool=state.NO_SPOOL,
-            n=1,
-            state=what,
-            entry=entry,
-            reason=reason[:1000],
-            release=self._state.running_id,
-        )
 
     def _tidy(self) -> None:
         update = self._state.update

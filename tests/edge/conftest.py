@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from edge.config import Paths
+from tests.edge.rig import Rig
 from tests.edge.world import Box, Source
+from tests.support.mosquitto import Broker
 
 
 @pytest.fixture
@@ -25,3 +28,13 @@ def box(tmp_path: Path, source: Source) -> Iterator[Box]:
     device.online()
     yield device
     device.close()
+
+
+@pytest.fixture
+def rig(tmp_path: Path, source: Source) -> Iterator[Rig]:
+    """A broker, the hub's two voices, and an enrolled device with the hooks that are installed."""
+    with Broker(tmp_path / "hub") as broker:
+        made = Rig(tmp_path / "edge", broker, source)
+        made.paths = Paths(made.paths.root)
+        yield made
+        made.close()

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from edge import safemode
 from tests.edge.world import (
     DESIRED_TOPIC,
     DEVICE,
@@ -570,3 +571,43 @@ def test_a_root_signed_by_nobody_known_brings_nothing(box: Box) -> None:
     box.hear(codec.encode(RootChain([evil])), ROOT_TOPIC)
     assert box.memory.trust.root.version == 1
     assert box.status.verdict is not None and box.status.verdict.check == "root_threshold"
+
+
+def test_redeploy_of_the_running_release_ends_safe_mode(box: Box) -> None:
+    good = build(7)
+    box.offer(good)
+    for sequence in (8, 9, 10):
+        box.offer(build(sequence, {"files/fail-activate": b""}))
+    box.hear(box.manifest(good, event="rollback", rollback_from=10))
+    assert box.state.safe_mode
+    box.hear(desired(box, command("redeploy", release=good.id)), DESIRED_TOPIC)
+    assert box.state.safe_mode == ""
+    assert [report.state for report in box.link.of("recovery")] == ["entered", "left"]
+
+
+def test_safe_mode_by_order_lasts_as_long_as_the_order(box: Box) -> None:
+    good = build(7)
+    box.offer(good)
+    box.hear(desired(box, safe_mode="on"), DESIRED_TOPIC)
+    assert box.calls()[-1] == f"safe-mode {good.id}"
+    box.hear(desired(box, safe_mode="on"), DESIRED_TOPIC)
+    assert [report.state for report in box.link.of("recovery")] == ["entered"]
+    box.hear(desired(box), DESIRED_TOPIC)
+    assert [report.state for report in box.link.of("recovery")] == ["entered", "left"]
+
+
+@pytest.mark.parametrize(
+    ("order", "entry", "wish"),
+    [
+        pytest.param("auto", "", "stay", id="nothing asked, outside"),
+        pytest.param("on", "", "enter", id="ordered"),
+        pytest.param("on", "own-1", "stay", id="ordered, in its own stay"),
+        pytest.param("auto", "ordered-5", "leave", id="order withdrawn"),
+        pytest.param("auto", "own-1", "stay", id="its own stay is not ended by silence"),
+        pytest.param("cleared:own-1", "own-1", "leave", id="cleared"),
+        pytest.param("cleared:own-1", "own-2", "stay", id="clearance of an earlier stay"),
+        pytest.param("cleared:own-1", "", "stay", id="cleared, outside"),
+    ],
+)
+def test_what_the_hub_asks_of_safe_mode(order: str, entry: str, wish: str) -> None:
+    assert safemode.wish(order, entry) == wish

@@ -2,179 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import re
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
-import pytest
-
-from edge import identity, memory
-from edge.identity import Device
-from edge.spool import Spool
-from tests.edge.world import (
-    DESIRED_TOPIC,
-    DEVICE,
-    FLEET,
-    MANIFEST_TOPIC,
-    Box,
-    Built,
-    Source,
-    build,
-    wait_until,
-)
-from tests.support.mosquitto import Broker, Peer
+from edge import memory
+from tests.edge.rig import Rig, alive, exec_release, hang, stop
+from tests.edge.world import DESIRED_TOPIC, FLEET, MANIFEST_TOPIC, wait_until
 from tests.topics import kit
-from topics import codec
-from topics.channels import RECEIPT, UPLINK_LIMIT
 from topics.documents import Command
-from topics.messages import Presence, Receipt, Status, UpdateResult
-
-SERVICE = b"#!/bin/sh\necho up\nexec sleep 600\n"
-UP = f"{FLEET}/v1/devices/{DEVICE}/up"
-RESIDENT_LIMIT_KIB = 31 * 1024
-
-
-class Rig:
-    """A broker with the hub's two voices, and one enrolled device as processes."""
-
-    def __init__(self, folder: Path, broker: Broker, source: Source) -> None:
-        self.broker, self.source = broker, source
-        self.box = Box(folder, source)
-        self.box.close()
-        files = broker.device_files(DEVICE, self.box.key)
-        device = Device(
-            fleet=FLEET,
-            device_id=DEVICE,
-            mqtt_host="127.0.0.1",
-            mqtt_port=broker.device_port,
-            http_url=source.url,
-            hardware="rpi4",
-        )
-        self.paths = self.box.paths
-        identity.write(
-            self.paths,
-            device,
-            seed=bytes(self.box.key),
-            certificate_pem=files.certificate.read_text(),
-            ca_pem=files.ca.read_text(),
-            unique="test",
-        )
-        self.hoister: Peer = broker.service("svc.hoister")
-        self.ingest: Peer = broker.service("svc.ingest-0")
-        self.ingest.subscribe(f"{FLEET}/v1/devices/+/up/#")
-        self.processes: list[subprocess.Popen[str]] = []
-        self.seen: list[tuple[str, bytes]] = []
-
-    def hoist(self, topic: str, body: bytes) -> None:
-        assert self.hoister.publish(topic, body, retain=True) < 0x80
-
-    def command(self, *arguments: str) -> list[str]:
-        program = [sys.executable, "-m", "edge.main", arguments[0], "--state", str(self.paths.root)]
-        return [*program, *arguments[1:]]
-
-    @property
-    def environment(self) -> dict[str, str]:
-        quick = {"BACKOFF_BASE_SECONDS": "0.05", "BACKOFF_CAP_SECONDS": "0.3", "LATER_SECONDS": "0.1"}
-        return os.environ | {f"FLAGHOIST_EDGE_{name}": value for name, value in quick.items()}
-
-    def run(self) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            self.command("run"), env=self.environment, stderr=subprocess.PIPE, text=True
-        )
-        self.processes.append(process)
-        return process
-
-    def ask(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            self.command(*arguments),
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-
-    def heard(self, tail: str) -> bytes:
-        """Return the body of the next uplink whose topic ends so."""
-        while True:
-            topic, body = self.ingest.receive(20)
-            self.seen.append((topic, body))
-            if topic.endswith(f"/up/{tail}"):
-                return body
-
-    def status(self) -> Status:
-        return codec.decode(self.heard("status"), Status, limit=UPLINK_LIMIT)
-
-    def presence(self) -> Presence:
-        return codec.decode(self.heard("presence"), Presence, limit=UPLINK_LIMIT)
-
-    def result(self) -> UpdateResult:
-        return codec.decode(self.heard("update-result"), UpdateResult, limit=UPLINK_LIMIT)
-
-    def receipt(self, result: UpdateResult) -> None:
-        topic = RECEIPT.topic(FLEET, id=DEVICE)
-        self.ingest.publish(topic, codec.encode(Receipt(spool=result.spool, n=result.n)))
-
-    def depth(self) -> int:
-        return len(Spool.peek(self.paths.spool))
-
-    @property
-    def service(self) -> int | None:
-        path = self.paths.run / "exec.json"
-        return json.loads(path.read_text())["pid"] if path.exists() else None
-
-    def close(self) -> None:
-        for process in self.processes:
-            if process.poll() is None:
-                process.kill()
-            # Shown by pytest when the test fails.
-            print(process.communicate()[1])
-        if (pid := self.service) is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(pid, signal.SIGKILL)
-        self.hoister.close()
-        self.ingest.close()
-
-
-@pytest.fixture
-def rig(tmp_path: Path, source: Source) -> Iterator[Rig]:
-    with Broker(tmp_path / "hub") as broker:
-        made = Rig(tmp_path / "edge", broker, source)
-        # The hooks that are installed, not those of a test.
-        made.paths = type(made.paths)(made.paths.root)
-        yield made
-        made.close()
-
-
-def hang(handler: BaseHTTPRequestHandler, _data: bytes) -> None:
-    """Say nothing until the other side goes away."""
-    handler.rfile.read(1)
-
-
-def exec_release(sequence: int) -> Built:
-    return build(
-        sequence,
-        {"files/bin/service": SERVICE},
-        hook="exec",
-        info={"exec": {"command": ["files/bin/service"], "stop_seconds": 2}},
-    )
-
-
-def stop(process: subprocess.Popen[str]) -> None:
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(10) == 0
-
-
-def alive(pid: int | None) -> bool:
-    return pid is not None and Path(f"/proc/{pid}").exists()
 
 
 def test_an_update_from_hoist_to_receipt(rig: Rig) -> None:
@@ -208,44 +47,6 @@ def test_an_update_from_hoist_to_receipt(rig: Rig) -> None:
     assert status.running is not None and status.running.id == first.id
     wait_until(lambda: rig.status().verdict.reason == "already_installed")  # type: ignore[union-attr]
     assert rig.service == service
-    stop(process)
-
-
-def test_the_connected_agent_stays_below_31_mib(rig: Rig) -> None:
-    process = rig.run()
-    rig.hoist(DESIRED_TOPIC, rig.box.desired)
-    rig.hoist(MANIFEST_TOPIC, rig.box.manifest(None))
-    wait_until(lambda: rig.status().trusted_manifest)
-    text = Path(f"/proc/{process.pid}/status").read_text()
-    resident = int(re.search(r"VmRSS:\s+(\d+) kB", text)[1])  # type: ignore[index]
-    threads = int(re.search(r"Threads:\s+(\d+)", text)[1])  # type: ignore[index]
-    assert resident <= RESIDENT_LIMIT_KIB, f"{resident} KiB resident"
-    assert threads == 1
-    stop(process)
-
-
-def switches(pid: int) -> int:
-    text = Path(f"/proc/{pid}/status").read_text()
-    return sum(int(count) for count in re.findall(r"ctxt_switches:\s+(\d+)", text))
-
-
-def test_an_idle_agent_sleeps(rig: Rig) -> None:
-    """No polling: while nothing happens, nothing wakes it."""
-    process = rig.run()
-    rig.hoist(DESIRED_TOPIC, rig.box.desired)
-    rig.hoist(MANIFEST_TOPIC, rig.box.manifest(None))
-    wait_until(lambda: rig.status().trusted_manifest)
-    quiet = [switches(process.pid)]
-
-    def settled() -> bool:
-        time.sleep(0.3)
-        quiet.append(switches(process.pid))
-        return quiet[-1] == quiet[-2]
-
-    wait_until(settled)
-    before = switches(process.pid)
-    time.sleep(1.5)
-    assert switches(process.pid) - before <= 1
     stop(process)
 
 
@@ -387,3 +188,14 @@ def test_a_lost_memory_says_what_to_do(rig: Rig) -> None:
     done = rig.ask("run")
     assert done.returncode == 3
     assert done.stderr.strip().endswith("run flaghoist-edge enrol again")
+
+
+def test_a_broker_that_refuses_by_its_access_list_is_noticed(rig: Rig) -> None:
+    """D11: the device of another fleet may connect, and nothing it says is let through."""
+    process = rig.run(fleet="other")
+    assert process.stderr is not None
+    line = process.stderr.readline()
+    while "refused" not in line:
+        line = process.stderr.readline()
+    assert "(reason 0x87)" in line
+    process.kill()
