@@ -13,6 +13,7 @@ from importlib.metadata import version
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+import msgspec
 import structlog
 import uvicorn
 from nacl.signing import SigningKey
@@ -27,6 +28,7 @@ from hub.broker.guard import put_out
 from hub.broker.ingest import Ingest, IngestSettings
 from hub.broker.mosquitto import Mosquitto
 from hub.caller import rule
+from hub.deployment.catalogue import Catalogue
 from hub.deployment.manifests import ensure_role
 from hub.deployment.routes import Observed
 from hub.deployment.service import Deployment
@@ -34,6 +36,7 @@ from hub.http import Services, application
 from hub.identity import keys
 from hub.identity.ca import Authorities, open_authorities
 from hub.leader import Leader
+from hub.metrics import Metrics, database, parts
 from hub.pulse import Pulse
 from hub.registry.service import Endpoints, Registry
 from hub.rekey import sign_again_if_due
@@ -41,11 +44,14 @@ from hub.shared import Health
 from hub.signer import MANIFEST_LIFETIME_MS, Signer
 from hub.store import SqliteStore, Store
 from hub.streams import Streams
+from hub.telemetry.sinks import Lines, Loki, Ndjson, Sink
+from hub.telemetry.sinks.loki import roles
 from hub.times import Clock, now_ms
 from topics.channels import Principal
 
 _log = structlog.get_logger("hub")
 STOP_S = 5
+DATABASE = "hub.db"
 
 
 class Server(uvicorn.Server):
@@ -63,7 +69,7 @@ async def running(settings: config.Settings) -> AsyncIterator[config.Settings]:
     async with AsyncExitStack() as stack:
         lock = config.open_data(settings.data)
         stack.callback(os.close, lock)
-        store = SqliteStore(settings.data / "hub.db")
+        store = SqliteStore(settings.data / DATABASE)
         stack.callback(store.close)
         fleet = config.fleet_name(store, settings.fleet)
         auth.ensure_admin(store, settings.data / "admin.token", now_ms())
@@ -116,14 +122,12 @@ def _chosen(
     mqtt = config.Address(settings.mqtt.host, broker.device_port)
     config.remember(store, "http_port", str(http.port))
     config.remember(store, "mqtt_port", str(mqtt.port))
-    return config.Settings(
-        data=settings.data,
-        fleet=settings.fleet,
+    return msgspec.structs.replace(
+        settings,
         http=http,
         mqtt=mqtt,
         public_http=(settings.public_http or f"http://{http}").rstrip("/"),
         public_mqtt=settings.public_mqtt or str(mqtt),
-        update_interval=settings.update_interval,
     )
 
 
@@ -175,16 +179,35 @@ async def _services(
             "root": lambda: _root_problem(store, signer),
         }
     )
+    lines = _lines(settings, store)
+    lines.start()
+    stack.push_async_callback(asyncio.to_thread, lines.stop)
+    metrics = Metrics()
+    for part, collect in {
+        "build": parts.build(version("flaghoist"), signer.fleet),
+        "ingest": parts.ingest({"ingest-0": ingest}, now_ms),
+        "broker": parts.broker(broker),
+        "hoister": parts.hoister(hoister),
+        "leader": parts.leader(leader),
+        "streams": parts.streams(streams),
+        "sinks": parts.sinks(lines.sinks),
+        "store": database.store(store, settings.data / DATABASE),
+        "rollouts": database.rollouts(store, now_ms, observed_since),
+        "devices": database.devices(store, now_ms),
+    }.items():
+        metrics.add(part, collect)
     services = Services(
         store=store,
         signer=signer,
         registry=registry,
         deployment=deployment,
+        catalogue=Catalogue(store, signer, sources, now_ms),
         artifacts=Artifacts(store, BundleFiles(settings.data / "artifacts"), now_ms),
         observed=Observed(observed_since, signer.fleet, zones),
         health=health,
         clock=Clock(now_ms),
         streams=streams,
+        metrics=metrics,
     )
     ingest.start()
     stack.push_async_callback(asyncio.to_thread, ingest.stop)
@@ -215,6 +238,20 @@ def _ingest(settings: config.Settings, store: Store, authorities: Authorities, b
 
 def _credentials(settings: config.Settings, authorities: Authorities, name: str) -> Credentials:
     return service_credentials(settings.data / "services", authorities.service, name, now=now_ms() // 1000)
+
+
+def _lines(settings: config.Settings, store: Store) -> Lines:
+    def role_of(device_id: str) -> str | None:
+        with store.read() as tx:
+            row = tx.one("SELECT role FROM devices WHERE device_id = :id", {"id": device_id})
+        return str(row["role"]) if row else None
+
+    sinks: list[Sink] = []
+    if settings.lines:
+        sinks.append(Ndjson(settings.data / "lines", now=now_ms))
+    if settings.loki:
+        sinks.append(Loki(settings.loki, fleet=settings.fleet, role_of=roles(role_of)))
+    return Lines(sinks)
 
 
 def zones(name: str) -> tzinfo | None:

@@ -19,9 +19,12 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from hub.artifacts.routes import ArtifactsController
 from hub.artifacts.service import Artifacts
 from hub.auth import Authenticator, guard
+from hub.caller import Caller
+from hub.deployment.catalogue import Catalogue
 from hub.deployment.routes import DeploymentController, Observed
 from hub.deployment.service import Deployment
 from hub.live import LiveController
+from hub.metrics import Metrics, MetricsController, Requests
 from hub.problems import HANDLERS
 from hub.registry.routes import RegistryController
 from hub.registry.service import Registry
@@ -43,17 +46,22 @@ class Services(msgspec.Struct, frozen=True):
     signer: Signer
     registry: Registry
     deployment: Deployment
+    catalogue: Catalogue
     artifacts: Artifacts
     observed: Observed
     health: Health
     clock: Clock
     streams: Streams
+    metrics: Metrics
 
 
 class RequestId(ASGIMiddleware):
-    """Gives every request an id, says it in the answer, and logs one line when it ends."""
+    """Gives every request an id, says it in the answer, counts it, and logs one line when it ends."""
 
     scopes = (ScopeType.HTTP,)
+
+    def __init__(self, requests: Requests) -> None:
+        self._requests = requests
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
         """Run the rest of the application under the id."""
@@ -65,6 +73,7 @@ class RequestId(ASGIMiddleware):
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                self._requests.answered(scope, status, time.monotonic() - begin)
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
             await send(message)
 
@@ -73,8 +82,23 @@ class RequestId(ASGIMiddleware):
             if scope["path"] not in _QUIET:
                 milliseconds = round((time.monotonic() - begin) * 1000, 1)
                 _log.info(
-                    "request", method=scope.get("method"), path=scope["path"], status=status, ms=milliseconds
+                    "request",
+                    method=scope.get("method"),
+                    path=scope["path"],
+                    status=status,
+                    ms=milliseconds,
+                    **_named(scope),
                 )
+
+
+def _named(scope: Scope) -> dict[str, str]:
+    """Return who asked, and which device and release the path names."""
+    path = scope.get("path_params") or {}
+    found = {key: path.get(f"{key}_id") for key in ("device", "release")}
+    caller = scope["state"].get("caller")
+    if isinstance(caller, Caller):
+        found["actor"] = caller.name
+    return {key: str(value) for key, value in found.items() if value}
 
 
 def application(services: Services, authenticator: Authenticator, version: str) -> Litestar:
@@ -91,6 +115,7 @@ def application(services: Services, authenticator: Authenticator, version: str) 
             ArtifactsController,
             TelemetryController,
             LiveController,
+            MetricsController,
         ],
         dependencies={name: provide(getattr(services, name)) for name in Services.__struct_fields__},
         guards=[guard(authenticator)],
@@ -105,5 +130,5 @@ def application(services: Services, authenticator: Authenticator, version: str) 
         debug=False,
     )
     # Around the router as well, so that requests for routes that do not exist have an id and a log line.
-    app.asgi_handler = RequestId()(app.asgi_handler)
+    app.asgi_handler = RequestId(services.metrics.requests)(app.asgi_handler)
     return app

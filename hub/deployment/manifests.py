@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import msgspec
 
@@ -58,6 +58,16 @@ def hoist_segment(tx: Tx, signer: Signer, role: str, segment: str, sources: list
         )
 
     signer.hoist(tx, topic, "manifest", build, now=now, expires_at=now + MANIFEST_LIFETIME_MS)
+
+
+def hoist_where(
+    tx: Tx, signer: Signer, condition: str, params: dict[str, Any], sources: list[str], now: int
+) -> int:
+    """Hoist every segment whose row meets `condition`, constant SQL of ours; return how many."""
+    rows = tx.all(f"SELECT role, segment FROM segments WHERE {condition}", params)  # noqa: S608
+    for row in rows:
+        hoist_segment(tx, signer, row["role"], row["segment"], sources, now)
+    return len(rows)
 
 
 def policy_of(release: Row | None) -> Policy:

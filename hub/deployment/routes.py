@@ -14,8 +14,10 @@ from litestar.params import FromPath, FromQuery, JSONBody
 from litestar.status_codes import HTTP_200_OK
 
 from hub.deployment import views
+from hub.deployment.catalogue import Catalogue
 from hub.deployment.policy import Policy
-from hub.deployment.service import Deployment, get_release, release_view
+from hub.deployment.records import get_release, release_view
+from hub.deployment.service import Deployment
 from hub.errors import Forbidden, Invalid
 from hub.store import Store
 from hub.times import Clock, rfc3339
@@ -66,10 +68,10 @@ class DeploymentController(Controller):
 
     @post("/releases", opt={"access": "release-manager"}, sync_to_thread=True)
     def declare(
-        self, request: AnyRequest, deployment: NamedDependency[Deployment], data: JSONBody[ReleaseRequest]
+        self, request: AnyRequest, catalogue: NamedDependency[Catalogue], data: JSONBody[ReleaseRequest]
     ) -> dict[str, Any]:
         """Declare a signed release; it is a draft until its bundle is uploaded."""
-        return _release(deployment.declare(data.envelope, data.policy, request.state.caller))
+        return _release(catalogue.declare(data.envelope, data.policy, request.state.caller))
 
     @get("/releases", opt={"access": "viewer"}, sync_to_thread=True)
     def index(

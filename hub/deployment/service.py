@@ -1,28 +1,20 @@
-"""Use cases of deployment: each is one transaction and one event, and hoists what follows from it."""
+"""Use cases of rollouts: each is one transaction and one event, and hoists what follows from it."""
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
-
-from hub import trustroots
 from hub.caller import Caller
 from hub.deployment import counts, rules
-from hub.deployment.manifests import ensure_role, hoist_segment, policy_of
+from hub.deployment.manifests import hoist_segment, hoist_where, policy_of
 from hub.deployment.policy import Policy
-from hub.errors import Conflict, Invalid, NotFound
-from hub.events import Event, append
+from hub.deployment.records import check_trusted, get_release, record, release_view, set_state
+from hub.errors import Conflict
 from hub.signer import Signer
 from hub.store import Row, Store, Tx
 from topics import names
-from topics.channels import RELEASE_LIMIT, parse
-from topics.envelope import open_envelope
-from topics.errors import TrustError
-from topics.trust import open_release
+from topics.channels import parse
 
 # A rollback once ordered stands: a device that was away for two of them must go back past both.
 _AT_LEAST = "CASE WHEN rollback_from > {0} THEN rollback_from ELSE {0} END"
@@ -45,86 +37,14 @@ class Deployment:
         self._clock = clock
         self._observed_since = observed_since
 
-    def declare(self, envelope: str, policy: Policy | None, caller: Caller) -> dict[str, Any]:
-        """Take in a signed release as `draft`. The same envelope again answers the same release."""
-        policy = policy or Policy()
-        if policy.unknown_segments():
-            raise Invalid(f"{policy.unknown_segments()[0]!r} is not a segment.", rule="policy")
-        try:
-            data = base64.b64decode(envelope, validate=True)
-        except (ValueError, binascii.Error):
-            raise Invalid("envelope must be base64.", rule="envelope") from None
-        now = self._clock()
-        with self._store.write() as tx:
-            root = trustroots.latest(tx)
-            try:
-                release = open_release(root, data)
-            except TrustError as error:
-                raise Conflict(
-                    f"The release is not trusted: {error.detail}; sign it with keys that root {root.version} names.",
-                    rule=error.check,
-                ) from None
-            known = tx.one("SELECT * FROM releases WHERE id = :id", {"id": release.id})
-            if known is not None:
-                return self._declare_again(tx, known, data, caller, now)
-            taken = tx.one(
-                "SELECT id FROM releases WHERE role = :role AND sequence = :sequence",
-                {"role": release.role, "sequence": release.sequence},
-            )
-            if taken is not None:
-                raise Conflict(
-                    f"Sequence {release.sequence} of {release.role} is taken by {taken['id']}; take a higher one.",
-                    rule="sequence",
-                )
-            tx.execute(
-                "INSERT INTO releases (id, role, sequence, commit_id, version, floor, envelope, policy, state, "
-                "created_at, updated_at) VALUES (:id, :role, :sequence, :commit_id, :version, :floor, :envelope, "
-                ":policy, 'draft', :now, :now)",
-                {
-                    "id": release.id,
-                    "role": release.role,
-                    "sequence": release.sequence,
-                    "commit_id": release.commit,
-                    "version": release.version,
-                    "floor": release.floor,
-                    "envelope": data,
-                    "policy": msgspec.json.encode(policy).decode(),
-                    "now": now,
-                },
-            )
-            ensure_role(tx, self._signer, release.role, self._sources, now)
-            self._event(tx, "release.declared", release.id, release.role, caller, now)
-            return _view(_get(tx, release.id))
-
-    def _declare_again(self, tx: Tx, known: Row, data: bytes, caller: Caller, now: int) -> dict[str, Any]:
-        """The same release again, perhaps with other signatures: that is how release keys are replaced."""
-        if known["envelope"] == data:
-            return _view(known)
-        if _payload(known["envelope"]) != _payload(data):
-            raise Conflict(
-                f"{known['id']} exists with other content; a release never changes, make a new one.",
-                rule="immutable",
-            )
-        tx.execute("UPDATE releases SET envelope = :data WHERE id = :id", {"data": data, "id": known["id"]})
-        self._hoist_where(tx, "stable_id = :id OR candidate_id = :id", {"id": known["id"]}, now)
-        self._event(tx, "release.signed_again", known["id"], known["role"], caller, now)
-        return _view(_get(tx, known["id"]))
-
     def sign_again(self, caller: Caller) -> int:
         """Sign every manifest anew, as after a change of the deployment key; return how many."""
         now = self._clock()
         with self._store.write() as tx:
-            count = self._hoist_where(tx, "role <> ''", {}, now)
+            count = hoist_where(tx, self._signer, "role <> ''", {}, self._sources, now)
             if count:
-                self._event(tx, "manifests.refreshed", None, None, caller, now, "", {"count": count})
+                record(tx, "manifests.refreshed", None, None, caller, now, "", {"count": count})
             return count
-
-    def _hoist_where(self, tx: Tx, condition: str, params: dict[str, Any], now: int) -> int:
-        """Hoist every segment that meets `condition`, constant SQL of ours."""
-        rows = tx.all(f"SELECT role, segment FROM segments WHERE {condition}", params)  # noqa: S608
-        for row in rows:
-            hoist_segment(tx, self._signer, row["role"], row["segment"], self._sources, now)
-        return len(rows)
 
     def promote(
         self, release_id: str, target: str, percentage: float, caller: Caller, reason: str = ""
@@ -134,16 +54,16 @@ class Deployment:
         share = rules.basis_points(percentage)
         now = self._clock()
         with self._store.write() as tx:
-            release = _get(tx, release_id)
-            _check_trusted(tx, release)
+            release = get_release(tx, release_id)
+            check_trusted(tx, release)
             policy = policy_of(release)
             others = self._others(tx, release)
             view = self._promotion(tx, release, policy, others, now)
             here = release["segment"] or target
             rules.check_promotion(view, policy.segment(here), target, share)
             for other, _ in others:
-                self._set_state(tx, other, "superseded", f"{release_id} was promoted", now)
-                self._event(tx, "release.superseded", other, release["role"], caller, now)
+                set_state(tx, other, "superseded", f"{release_id} was promoted", now)
+                record(tx, "release.superseded", other, release["role"], caller, now)
             tx.execute(
                 "UPDATE segments SET candidate_id = :release, basis_points = :share, paused = 0, "
                 "event = 'update_available' WHERE role = :role AND segment = :segment",
@@ -157,8 +77,8 @@ class Deployment:
             )
             hoist_segment(tx, self._signer, release["role"], target, self._sources, now)
             body = {"segment": target, "basis_points": share, "from_segment": release["segment"]}
-            self._event(tx, "release.promoted", release_id, release["role"], caller, now, reason, body)
-            return _view(_get(tx, release_id))
+            record(tx, "release.promoted", release_id, release["role"], caller, now, reason, body)
+            return release_view(get_release(tx, release_id))
 
     def pause(self, release_id: str, caller: Caller, reason: str = "") -> dict[str, Any]:
         """Stop new starts everywhere the release is offered. Pausing what is paused changes nothing."""
@@ -172,27 +92,27 @@ class Deployment:
         """Go on after a pause or a halt; failures up to now are taken as looked at and do not halt again."""
         now = self._clock()
         with self._store.write() as tx:
-            release = _get(tx, release_id)
+            release = get_release(tx, release_id)
             if release["state"] == "rolling":
-                return _view(release)
+                return release_view(release)
             if release["state"] not in ("paused", "halted"):
                 raise Conflict(f"{release_id} is {release['state']}, not paused or halted.", rule="state")
             tx.execute(
                 "UPDATE releases SET judged_from = :now WHERE id = :id AND state = 'halted'",
                 {"now": now, "id": release_id},
             )
-            self._set_state(tx, release_id, "rolling", reason, now)
+            set_state(tx, release_id, "rolling", reason, now)
             self._hoist_candidates(tx, release, "paused = 0, event = 'update_available'", now)
-            self._event(tx, "release.resumed", release_id, release["role"], caller, now, reason)
-            return _view(_get(tx, release_id))
+            record(tx, "release.resumed", release_id, release["role"], caller, now, reason)
+            return release_view(get_release(tx, release_id))
 
     def rollback(self, release_id: str, caller: Caller, reason: str = "") -> dict[str, Any]:
         """Withdraw a release: devices that run it go back to the stable one, even if they read of it in a month."""
         now = self._clock()
         with self._store.write() as tx:
-            release = _get(tx, release_id)
+            release = get_release(tx, release_id)
             if release["state"] == "rolled_back":
-                return _view(release)
+                return release_view(release)
             if release["state"] == "complete":
                 self._withdraw_stable(tx, release, now)
             elif release["state"] in rules.ACTIVE:
@@ -208,15 +128,15 @@ class Deployment:
                     f"{release_id} is {release['state']}; only a release that devices were offered can be rolled back.",
                     rule="state",
                 )
-            self._set_state(tx, release_id, "rolled_back", reason, now)
-            self._event(tx, "release.rolled_back", release_id, release["role"], caller, now, reason)
-            return _view(_get(tx, release_id))
+            set_state(tx, release_id, "rolled_back", reason, now)
+            record(tx, "release.rolled_back", release_id, release["role"], caller, now, reason)
+            return release_view(get_release(tx, release_id))
 
     def complete(self, release_id: str, caller: Caller) -> None:
         """Make a release that has passed its last gate the stable one of its role."""
         now = self._clock()
         with self._store.write() as tx:
-            release = _get(tx, release_id)
+            release = get_release(tx, release_id)
             if release["state"] != "rolling":
                 return
             before = tx.one(
@@ -235,8 +155,8 @@ class Deployment:
             for segment in names.SEGMENTS:
                 hoist_segment(tx, self._signer, release["role"], segment, self._sources, now)
             self._finish_stage(tx, release_id, now, "complete")
-            self._set_state(tx, release_id, "complete", "", now)
-            self._event(tx, "release.completed", release_id, release["role"], caller, now)
+            set_state(tx, release_id, "complete", "", now)
+            record(tx, "release.completed", release_id, release["role"], caller, now)
 
     def refresh(self, caller: Caller, *, before: int) -> int:
         """Sign anew every manifest that expires before `before` (ms); return how many."""
@@ -250,7 +170,7 @@ class Deployment:
                 if address.role and address.segment:
                     hoist_segment(tx, self._signer, address.role, address.segment, self._sources, now)
             if rows:
-                self._event(tx, "manifests.refreshed", None, None, caller, now, "", {"count": len(rows)})
+                record(tx, "manifests.refreshed", None, None, caller, now, "", {"count": len(rows)})
             return len(rows)
 
     def _promotion(
@@ -315,15 +235,15 @@ class Deployment:
     ) -> dict[str, Any]:
         now = self._clock()
         with self._store.write() as tx:
-            release = _get(tx, release_id)
+            release = get_release(tx, release_id)
             if release["state"] == state:
-                return _view(release)
+                return release_view(release)
             if release["state"] not in from_states:
                 raise Conflict(f"{release_id} is {release['state']}; it cannot be {state}.", rule="state")
-            self._set_state(tx, release_id, state, reason, now)
+            set_state(tx, release_id, state, reason, now)
             self._hoist_candidates(tx, release, "paused = 1, event = 'pause'", now)
-            self._event(tx, f"release.{state}", release_id, release["role"], caller, now, reason)
-            return _view(_get(tx, release_id))
+            record(tx, f"release.{state}", release_id, release["role"], caller, now, reason)
+            return release_view(get_release(tx, release_id))
 
     def _hoist_candidates(self, tx: Tx, release: Row, assignment: str, now: int) -> None:
         """Change and hoist every segment that offers `release`. `assignment` is constant SQL of ours."""
@@ -363,68 +283,3 @@ class Deployment:
         )
         for row in still:
             hoist_segment(tx, self._signer, release["role"], row["segment"], self._sources, now)
-
-    def _set_state(self, tx: Tx, release_id: str, state: str, reason: str, now: int) -> None:
-        tx.execute(
-            "UPDATE releases SET state = :state, reason = :reason, updated_at = :now WHERE id = :id",
-            {"state": state, "reason": reason, "now": now, "id": release_id},
-        )
-
-    def _event(
-        self,
-        tx: Tx,
-        kind: str,
-        release_id: str | None,
-        role: str | None,
-        caller: Caller,
-        now: int,
-        reason: str = "",
-        body: dict[str, Any] | None = None,
-    ) -> None:
-        event = Event(kind=kind, release_id=release_id, role=role, reason=reason, body=body or {})
-        append(tx, event, caller, now)
-
-
-def _get(tx: Tx, release_id: str) -> Row:
-    row = tx.one("SELECT * FROM releases WHERE id = :id", {"id": release_id})
-    if row is None:
-        raise NotFound(f"There is no release {release_id}.")
-    return row
-
-
-def _payload(envelope: bytes) -> bytes:
-    return open_envelope(envelope, limit=RELEASE_LIMIT).payload
-
-
-def _check_trusted(tx: Tx, release: Row) -> None:
-    root = trustroots.latest(tx)
-    try:
-        open_release(root, release["envelope"], role=release["role"])
-    except TrustError as error:
-        raise Conflict(
-            f"Devices would not trust {release['id']} under root {root.version}: {error.detail}; sign it again and "
-            "publish it again.",
-            rule=error.check,
-        ) from None
-
-
-def _view(row: Row) -> dict[str, Any]:
-    """Return a release as the API shows it; times stay in ms for the caller to format."""
-    return {
-        "id": row["id"],
-        "role": row["role"],
-        "sequence": row["sequence"],
-        "version": row["version"],
-        "commit": row["commit_id"],
-        "state": row["state"],
-        "segment": row["segment"],
-        "basis_points": row["basis_points"],
-        "paused": row["state"] in ("paused", "halted"),
-        "reason": row["reason"],
-        "created_at": row["created_at"],
-        "updated_at": row["updated_at"],
-    }
-
-
-release_view = _view
-get_release = _get

@@ -9,8 +9,8 @@ import msgspec
 from hub import trustroots
 from hub.deployment import counts
 from hub.deployment.manifests import policy_of
+from hub.deployment.records import get_release, release_view
 from hub.deployment.rules import Counts
-from hub.deployment.service import get_release, release_view
 from hub.errors import Invalid, NotFound
 from hub.store import Row, Tx
 from topics import codec

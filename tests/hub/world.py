@@ -27,12 +27,14 @@ from hub.artifacts.service import Artifacts
 from hub.broker import commit
 from hub.broker.reduce import Uplink, reduce
 from hub.caller import Caller
+from hub.deployment.catalogue import Catalogue
 from hub.deployment.judge import judge
 from hub.deployment.manifests import ensure_role
 from hub.deployment.routes import Observed
 from hub.deployment.service import Deployment
 from hub.http import Services, application
 from hub.identity.ca import open_authorities
+from hub.metrics import Metrics
 from hub.registry.service import Endpoints, Registry
 from hub.shared import Health
 from hub.signer import Signer
@@ -72,17 +74,20 @@ class World:
             lambda tx, role, now: ensure_role(tx, self.signer, role, sources, now),
             lambda: self.now,
         )
+        self.metrics = Metrics()
         self.files = BundleFiles(folder / "artifacts")
         services = Services(
             store=self.store,
             signer=self.signer,
             registry=self.registry,
             deployment=self.deployment,
+            catalogue=Catalogue(self.store, self.signer, sources, lambda: self.now),
             artifacts=Artifacts(self.store, self.files, lambda: self.now),
             observed=Observed(lambda: self.observed_since, kit.FLEET, zones),
             health=Health({}),
             clock=Clock(lambda: self.now),
             streams=Streams(self.store),
+            metrics=self.metrics,
         )
         config.meta(self.store, "signed_by", key_id(self.signer.public_key))
         auth.ensure_admin(self.store, folder / "admin.token", self.now)
