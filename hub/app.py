@@ -183,19 +183,16 @@ async def _services(
     lines.start()
     stack.push_async_callback(asyncio.to_thread, lines.stop)
     metrics = Metrics()
-    for part, collect in {
-        "build": parts.build(version("flaghoist"), signer.fleet),
-        "ingest": parts.ingest({"ingest-0": ingest}, now_ms),
-        "broker": parts.broker(broker),
-        "hoister": parts.hoister(hoister),
-        "leader": parts.leader(leader),
-        "streams": parts.streams(streams),
-        "sinks": parts.sinks(lines.sinks),
-        "store": database.store(store, settings.data / DATABASE),
-        "rollouts": database.rollouts(store, now_ms, observed_since),
-        "devices": database.devices(store, now_ms),
-    }.items():
-        metrics.add(part, collect)
+    metrics.add("build", parts.build(version("flaghoist"), signer.fleet))
+    metrics.add("ingest", parts.ingest({"ingest-0": ingest}, now_ms))
+    metrics.add("broker", parts.broker(broker))
+    metrics.add("hoister", parts.hoister(hoister))
+    metrics.add("leader", parts.leader(leader))
+    metrics.add("streams", parts.streams(streams))
+    metrics.add("sinks", parts.sinks(lines.sinks))
+    metrics.add("store", database.store(store, settings.data / DATABASE))
+    metrics.add("rollouts", database.rollouts(store, now_ms, observed_since))
+    metrics.add("devices", database.devices(store, now_ms))
     services = Services(
         store=store,
         signer=signer,

@@ -13,6 +13,7 @@ import msgspec
 
 from hub.errors import SetupError
 from hub.store import Store
+from hub.telemetry.sinks.loki import push_url
 from topics import names
 from topics.errors import TopicError
 
@@ -28,7 +29,8 @@ class Address(msgspec.Struct, frozen=True):
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """What an operator says at the start. `public_*` are what devices are told, when it differs."""
+    """What an operator says at the start. `public_*` are what devices are told, when it differs; `loki` is where
+    raw lines are pushed, empty for nowhere."""
 
     data: Path
     fleet: str
@@ -37,6 +39,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     public_http: str = ""
     public_mqtt: str = ""
     update_interval: int = 300
+    lines: bool = True
+    loki: str = ""
 
 
 def parse_address(text: str) -> Address:
@@ -45,6 +49,16 @@ def parse_address(text: str) -> Address:
     if not colon or not port.isdigit() or int(port) > 65_535 or not host:
         raise SetupError(f"{text!r} is not an address; write HOST:PORT, for instance 127.0.0.1:8080.")
     return Address(host.strip("[]"), int(port))
+
+
+def check_loki(url: str) -> str:
+    """Return the URL of a Loki, or "" for none; raises `SetupError`."""
+    try:
+        return url and push_url(url)
+    except ValueError:
+        raise SetupError(
+            f"{url!r} is not the URL of a Loki; write http://HOST:PORT, for instance http://127.0.0.1:3100."
+        ) from None
 
 
 def open_data(folder: Path) -> int:

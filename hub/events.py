@@ -80,3 +80,21 @@ def after(tx: Tx, n: int, *, limit: int) -> list[Row]:
         "SELECT * FROM events WHERE n > :n ORDER BY n LIMIT :limit",
         {"n": n, "limit": limit},
     )
+
+
+def newest(tx: Tx, count: int) -> list[Row]:
+    """Return the last `count` sealed events, oldest first."""
+    rows = tx.all("SELECT * FROM events WHERE n IS NOT NULL ORDER BY n DESC LIMIT :count", {"count": count})
+    return rows[::-1]
+
+
+def ids(row: Row) -> dict[str, Any]:
+    """Return what a log line names of a sealed event: its number and what it has of the rest."""
+    found = {
+        "event_n": row["n"],
+        "actor": row["actor"],
+        "request": row["request_id"],
+        "device": row["device_id"],
+        "release": row["release_id"],
+    }
+    return {key: value for key, value in found.items() if value}

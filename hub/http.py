@@ -24,7 +24,7 @@ from hub.deployment.catalogue import Catalogue
 from hub.deployment.routes import DeploymentController, Observed
 from hub.deployment.service import Deployment
 from hub.live import LiveController
-from hub.metrics import Metrics, MetricsController, Requests
+from hub.metrics import Metrics, MetricsController
 from hub.problems import HANDLERS
 from hub.registry.routes import RegistryController
 from hub.registry.service import Registry
@@ -60,8 +60,8 @@ class RequestId(ASGIMiddleware):
 
     scopes = (ScopeType.HTTP,)
 
-    def __init__(self, requests: Requests) -> None:
-        self._requests = requests
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
         """Run the rest of the application under the id."""
@@ -73,7 +73,7 @@ class RequestId(ASGIMiddleware):
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                self._requests.answered(scope, status, time.monotonic() - begin)
+                self._metrics.requests.answered(scope, status, time.monotonic() - begin)
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
             await send(message)
 
@@ -130,5 +130,5 @@ def application(services: Services, authenticator: Authenticator, version: str) 
         debug=False,
     )
     # Around the router as well, so that requests for routes that do not exist have an id and a log line.
-    app.asgi_handler = RequestId(services.metrics.requests)(app.asgi_handler)
+    app.asgi_handler = RequestId(services.metrics)(app.asgi_handler)
     return app

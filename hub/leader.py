@@ -66,4 +66,6 @@ class Leader:
             unsealed = tx.one("SELECT id FROM events WHERE n IS NULL LIMIT 1")
         if unsealed:
             with self._store.write() as tx:
-                events.seal(tx)
+                sealed = events.newest(tx, events.seal(tx))
+            for row in sealed:
+                _log.info(row["kind"], **events.ids(row))

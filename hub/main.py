@@ -51,8 +51,20 @@ def main() -> None:
     type=click.IntRange(5, 604_800),
     help="Seconds between heartbeats of new devices.",
 )
+@click.option(
+    "--lines/--no-lines", default=True, show_default=True, help="Keep raw reports in files, 1 GiB at most."
+)
+@click.option("--loki", default="", metavar="URL", help="Push raw reports to this Loki as well.")
 def up(
-    data: Path, fleet: str, http: str, mqtt: str, public_http: str, public_mqtt: str, update_interval: int
+    data: Path,
+    fleet: str,
+    http: str,
+    mqtt: str,
+    public_http: str,
+    public_mqtt: str,
+    update_interval: int,
+    lines: bool,
+    loki: str,
 ) -> None:
     """Run everything on one machine, Mosquitto included, until SIGTERM or Ctrl-C.
 
@@ -68,6 +80,8 @@ def up(
             public_http=public_http,
             public_mqtt=public_mqtt,
             update_interval=update_interval,
+            lines=lines,
+            loki=config.check_loki(loki),
         )
         asyncio.run(_serve(settings))
     except SetupError as error:

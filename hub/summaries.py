@@ -42,9 +42,17 @@ GROUP BY 1, 2, 3, 4, 5, 6
 """  # noqa: S608  (our own constants)
 
 
+def device_counts(tx: Tx, now: int) -> list[dict[str, Any]]:
+    """Return how many `devices` there are by role, segment, presence, health, running release and safe mode.
+
+    `now` in ms. Revoked devices are left out; `running` is "" for a device that runs none of ours.
+    """
+    return [dict(row) for row in tx.all(_COUNTS, {"now": now})]
+
+
 def summaries(tx: Tx, fleet: str, *, now: int, observed_since: int) -> dict[str, dict[str, Any]]:
     """Return every summary by its topic; times in ms. None holds the time, so an unchanged state compares equal."""
-    rows = [dict(row) for row in tx.all(_COUNTS, {"now": now})]
+    rows = device_counts(tx, now)
     found = {BY_NAME["summary-fleet"].topic(fleet): {"fleet": fleet, **_totals(rows)}}
     for role in sorted({row["role"] for row in rows} | _roles(tx)):
         found[BY_NAME["summary-role"].topic(fleet, role=role)] = _role(tx, role, rows)

@@ -146,10 +146,12 @@ def test_options_of_the_hub_are_documented_with_their_defaults() -> None:
         assert isinstance(option, click.Option)
         if option.required:
             assert rows[option.opts[0]] == "required"
+        elif isinstance(option.default, bool):
+            assert rows[option.opts[0]] == ("on" if option.default else "off")
         elif option.default != "":
             assert rows[option.opts[0]].strip("`") == str(option.default)
         else:
-            assert rows[option.opts[0]].startswith("as ")
+            assert rows[option.opts[0]].startswith(("as ", "nowhere"))
     assert {name[2:].replace("-", "_") for name in rows} == set(Settings.__struct_fields__)
 
 
