@@ -6,27 +6,25 @@ a retained desired state that comes again finds it done.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from edge import memory, records, safemode, state
+from edge.acting import Acting
 from topics.documents import Command
 from topics.messages import CommandResult
-
-if TYPE_CHECKING:
-    from edge.agent import Agent
 
 URGENT: Final = ("report-now", "restart-agent")
 """Commands that do not wait for an update to end."""
 
 
-def urgent(agent: Agent) -> None:
+def urgent(agent: Acting) -> None:
     """Carry out pending commands that an update under way does not hinder."""
     for command in _pending(agent):
         if command.kind in URGENT:
             _quick(agent, command)
 
 
-def carry_out(agent: Agent) -> None:
+def carry_out(agent: Acting) -> None:
     """Carry out all pending commands, as long as none of them starts an update."""
     for command in _pending(agent):
         if command.kind == "redeploy":
@@ -36,7 +34,7 @@ def carry_out(agent: Agent) -> None:
             _quick(agent, command)
 
 
-def _pending(agent: Agent) -> list[Command]:
+def _pending(agent: Acting) -> list[Command]:
     held = agent.beliefs.desired
     if held is None:
         return []
@@ -47,7 +45,7 @@ def _pending(agent: Agent) -> list[Command]:
     ]
 
 
-def _quick(agent: Agent, command: Command) -> None:
+def _quick(agent: Acting, command: Command) -> None:
     changed = agent.memory
     if command.kind == "fail-next-update":
         changed = records.changed(changed, armed=command.id)
@@ -62,7 +60,7 @@ def _quick(agent: Agent, command: Command) -> None:
         _answer(agent, changed, command, ok=False, detail="not supported by this agent")
 
 
-def _redeploy(agent: Agent, command: Command) -> bool:
+def _redeploy(agent: Acting, command: Command) -> bool:
     """Whether the command started the update process."""
     last = agent.state.update
     if last is not None and last.command == command.id:
@@ -88,7 +86,7 @@ def _redeploy(agent: Agent, command: Command) -> bool:
     return True
 
 
-def _answer(agent: Agent, changed: memory.Memory, command: Command, *, ok: bool, detail: str) -> None:
+def _answer(agent: Acting, changed: memory.Memory, command: Command, *, ok: bool, detail: str) -> None:
     report = CommandResult(
         boot=changed.boot,
         at=max(0, agent.wall),

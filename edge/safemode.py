@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
 
 from edge import records, state
+from edge.acting import Acting
 from edge.state import State
 from topics.messages import Boot, Recovery
-
-if TYPE_CHECKING:
-    from edge.agent import Agent
 
 ORDERED: Final = "ordered-"
 """What the id of a stay begins with that the hub ordered; such a stay ends when the order does."""
@@ -29,7 +27,7 @@ def wish(order: str, entry: str) -> Wish:
     return "stay"
 
 
-def obey(agent: Agent) -> None:
+def obey(agent: Acting) -> None:
     """Do what the desired state says of safe mode. Raises `OSError`."""
     held = agent.beliefs.desired
     if held is None:

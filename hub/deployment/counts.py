@@ -10,12 +10,13 @@ from topics.eligibility import BUCKETS, takes_candidate
 _COUNTS = """
 SELECT attempts.segment AS segment,
     SUM(CASE WHEN attempts.state = 'committed' THEN 1 ELSE 0 END) AS committed,
-    SUM(CASE WHEN attempts.state = 'failed' THEN 1 ELSE 0 END) AS failed,
+    SUM(CASE WHEN attempts.state = 'failed' AND attempts.cause = 'own' THEN 1 ELSE 0 END) AS failed,
     SUM(CASE WHEN attempts.state = 'rolled_back' AND attempts.cause = 'own' THEN 1 ELSE 0 END) AS rolled_back,
     SUM(CASE WHEN attempts.state IN ('committed', 'failed', 'rolled_back', 'refused') THEN 0
              WHEN attempts.updated_at >= :silent_before OR COALESCE(device_latest.received_at, 0) >= :silent_before
              THEN 0 ELSE 1 END) AS silent,
-    SUM(CASE WHEN attempts.state = 'refused' OR (attempts.state = 'rolled_back' AND attempts.cause <> 'own')
+    SUM(CASE WHEN attempts.state = 'refused'
+             OR (attempts.state IN ('failed', 'rolled_back') AND attempts.cause <> 'own')
              THEN 0 ELSE 1 END) AS began
 FROM attempts LEFT JOIN device_latest ON device_latest.device_key = attempts.device_key
 WHERE attempts.release_id = :release AND attempts.updated_at >= :judged_from

@@ -166,6 +166,16 @@ def test_an_ordered_rollback_is_no_failure(world: World) -> None:
     assert world.judge() == []
 
 
+def test_an_update_that_a_pause_cut_short_is_no_failure_and_did_not_begin(world: World) -> None:
+    release = start(world)
+    device = world.device("canary-9")
+    world.result(device, release, "downloading")
+    world.result(device, release, "failed", cause="ordered", reason="paused")
+    assert world.judge() == []
+    canary = world.client.get(f"/releases/{release}/progress").json()["segments"][0]
+    assert (canary["began"], canary["failed"], canary["in_progress"]) == (0, 0, 0)
+
+
 def test_pause_stops_new_starts_and_resume_goes_on(world: World) -> None:
     release = start(world)
     assert (

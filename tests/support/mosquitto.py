@@ -78,16 +78,28 @@ class Broker:
         return self.settings.service_port
 
     def start(self) -> None:
-        """Start (or start again, on the same ports) and wait until it accepts connections."""
-        running = threading.Event()
+        """Start (or start again, on the same ports) and wait until it accepts connections.
+
+        A port that was free a moment ago may be taken by another test; then others are chosen.
+        """
+        wanted = self.settings
+        for _ in range(10):
+            self.settings = mosquitto.choose_ports(wanted)
+            if self._launch():
+                return
+        raise AssertionError(f"Mosquitto did not start: {self.log[-5:]}")
+
+    def _launch(self) -> bool:
+        ready = threading.Event()
+        running: list[bool] = []
 
         def heard(line: str) -> None:
             self.log.append(line)
-            if line.endswith("running"):
-                running.set()
+            if line.endswith("running") or "Address already in use" in line:
+                running.append(line.endswith("running"))
+                ready.set()
 
         mosquitto.prepare_folder(self.settings.folder, mosquitto.broker_owner(self.settings))
-        self.settings = mosquitto.choose_ports(self.settings)
         mosquitto.write_files(self.settings, self.authorities, now=int(time.time()))
         read_end, write_end = os.pipe()
         try:
@@ -96,7 +108,10 @@ class Broker:
         finally:
             os.close(read_end)
             os.close(write_end)
-        assert running.wait(10), f"Mosquitto did not start: {self.log[-5:]}"
+        assert ready.wait(10), f"Mosquitto said nothing of use: {self.log[-5:]}"
+        if not running[0]:
+            self.stop()
+        return running[0]
 
     def stop(self) -> None:
         if self._child is not None:
