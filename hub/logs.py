@@ -1,10 +1,28 @@
-"""Logs: one JSON line per event in services, colours on a terminal."""
+"""Logs: one JSON line per event in services, colours on a terminal.
+
+Keys mean the same everywhere: `request` (its id, also in `X-Request-Id` and in the event log), `actor`, `device`,
+`release`, `event_n` (number in the event log), `topic`. The id of a request is on every line that it causes, in
+worker threads too; an event's line, written when it is sealed, has the id of the request that made it.
+"""
 
 from __future__ import annotations
 
 import sys
+from typing import TextIO
 
 import structlog
+
+
+class _Loggers:
+    """Makes loggers that know their name, which structlog's own do not."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def __call__(self, name: str = "hub") -> structlog.WriteLogger:
+        logger = structlog.WriteLogger(self._file)
+        logger.name = name  # type: ignore[attr-defined]
+        return logger
 
 
 def configure(*, terminal: bool | None = None) -> None:
@@ -15,6 +33,7 @@ def configure(*, terminal: bool | None = None) -> None:
     )
     processors: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
@@ -22,6 +41,6 @@ def configure(*, terminal: bool | None = None) -> None:
         processors.append(structlog.processors.format_exc_info)
     structlog.configure(
         processors=[*processors, renderer],
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=_Loggers(sys.stderr),
         cache_logger_on_first_use=False,
     )

@@ -25,11 +25,11 @@ def put_out(
     A device that guessed the ingest's share group would take other devices' reports, and Mosquitto's access
     list does not cover subscriptions.
     """
-    _log.warning("a client subscribed where it may not", client=client, filter=topic_filter)
+    _log.warning("a client subscribed where it may not", device=client, filter=topic_filter)
     with store.write() as tx:
         event = Event(kind="device.evicted", device_id=client, reason=f"subscribed to {topic_filter}")
         append(tx, event, rule("subscriptions"), clock())
     try:
         evict(authority, client, port=port, now=clock() // 1000)
     except (LinkError, OSError, ssl.SSLError) as error:
-        _log.error("the client could not be put out", client=client, reason=str(error))
+        _log.error("the client could not be put out", device=client, reason=str(error))

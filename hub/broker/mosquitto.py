@@ -281,7 +281,7 @@ class Mosquitto:
                     self._loop.call_soon_threadsafe(self._wake.set)
             elif not config.may_subscribe(self._settings.fleet, *subscription):
                 _log.warning(
-                    "client subscribed where it may not", client=subscription[0], filter=subscription[1]
+                    "client subscribed where it may not", device=subscription[0], filter=subscription[1]
                 )
                 self._loop.call_soon_threadsafe(self._on_intruder, *subscription)
 

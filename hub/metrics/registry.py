@@ -14,7 +14,7 @@ from prometheus_client.metrics_core import Metric
 from hub.metrics.requests import Requests
 
 Collect = Callable[[], Iterable[Metric]]
-CONTENT_TYPE = prometheus_client.CONTENT_TYPE_PLAIN_0_0_4
+CONTENT_TYPE = "text/plain; version=0.0.4"  # the framework adds the charset
 
 _log = structlog.get_logger("hub.metrics")
 

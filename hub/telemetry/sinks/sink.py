@@ -44,7 +44,7 @@ class Sink(ABC):
     """How long the first line of a batch waits for more."""
 
     def __init__(self, queue: Queue | None = None) -> None:
-        self.queue = queue or Queue()
+        self.queue = Queue() if queue is None else queue
         self.stopping = threading.Event()
         self.sent = 0
         """Lines written."""
@@ -83,10 +83,10 @@ class Sink(ABC):
 
     def failed(self, problem: str) -> None:
         """Count a failed attempt; the first of a row is logged."""
-        self.failures += 1
         if not self.problem:
             _log.warning("sink fails", sink=self.NAME, reason=problem)
         self.problem = problem
+        self.failures += 1
 
     @abstractmethod
     def write(self, lines: list[Rendered]) -> None:
@@ -129,13 +129,13 @@ class Sink(ABC):
                 return
             self.write(rendered)
         except DroppedError as error:
-            self._dropped[error.reason] += len(rendered)
             self.failed(error.detail)
+            self._dropped[error.reason] += len(rendered)
         except Exception as error:
             # A fault of ours must not end the sink for good; the lines of this batch are lost and counted.
             _log.exception("sink failed", sink=self.NAME)
-            self._dropped["fault"] += len(rendered)
             self.failed(f"{type(error).__name__}: {error}")
+            self._dropped["fault"] += len(rendered)
         else:
             self.sent += len(rendered)
             if self.problem:
