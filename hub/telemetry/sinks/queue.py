@@ -46,9 +46,10 @@ class Queue:
                 excess += 1
             self.overflowed += excess
             held = len(self._lines)
-            if held:
+            # Setting what is set already costs as much as all the rest.
+            if held and not self._any.is_set():
                 self._any.set()
-            if held >= ENOUGH:
+            if held >= ENOUGH and not self._enough.is_set():
                 self._enough.set()
 
     def take(self, max_lines: int, max_bytes: int) -> list[Line]:
