@@ -35,29 +35,39 @@ def hoist_segment(tx: Tx, signer: Signer, role: str, segment: str, sources: list
     if row is None:
         raise LookupError(f"no segment row for {role}/{segment}")
     stable, candidate = _release(tx, row["stable_id"]), _release(tx, row["candidate_id"])
-    policy = policy_of(candidate or stable)
     topic = MANIFEST.topic(signer.fleet, role=role, segment=segment)
+    signer.hoist(
+        tx,
+        topic,
+        "manifest",
+        lambda issued_at: manifest_of(signer.fleet, row, stable, candidate, sources, issued_at),
+        now=now,
+        expires_at=now + MANIFEST_LIFETIME_MS,
+    )
 
-    def build(issued_at: int) -> Manifest:
-        return Manifest(
-            to=topic,
-            fleet=signer.fleet,
-            role=role,
-            segment=cast("Segment", segment),
-            issued_at=issued_at,
-            expires_at=issued_at + MANIFEST_LIFETIME_MS,
-            event=cast("EventName", row["event"]),
-            stable=stable["envelope"] if stable else None,
-            candidate=candidate["envelope"] if candidate else None,
-            basis_points=row["basis_points"],
-            paused=bool(row["paused"]),
-            rollback_from=row["rollback_from"],
-            spread_seconds=policy.spread_seconds,
-            window=policy.window,
-            sources=sources,
-        )
 
-    signer.hoist(tx, topic, "manifest", build, now=now, expires_at=now + MANIFEST_LIFETIME_MS)
+def manifest_of(
+    fleet: str, row: Row, stable: Row | None, candidate: Row | None, sources: list[str], issued_at: int
+) -> Manifest:
+    """Return the manifest that a segment's row asks for; the candidate's policy counts, else the stable one's."""
+    policy = policy_of(candidate or stable)
+    return Manifest(
+        to=MANIFEST.topic(fleet, role=row["role"], segment=row["segment"]),
+        fleet=fleet,
+        role=row["role"],
+        segment=cast("Segment", row["segment"]),
+        issued_at=issued_at,
+        expires_at=issued_at + MANIFEST_LIFETIME_MS,
+        event=cast("EventName", row["event"]),
+        stable=stable["envelope"] if stable else None,
+        candidate=candidate["envelope"] if candidate else None,
+        basis_points=row["basis_points"],
+        paused=bool(row["paused"]),
+        rollback_from=row["rollback_from"],
+        spread_seconds=policy.spread_seconds,
+        window=policy.window,
+        sources=sources,
+    )
 
 
 def hoist_where(

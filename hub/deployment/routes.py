@@ -16,7 +16,9 @@ from litestar.status_codes import HTTP_200_OK
 from hub.deployment import views
 from hub.deployment.catalogue import Catalogue
 from hub.deployment.policy import Policy
+from hub.deployment.preview import preview
 from hub.deployment.records import get_release, release_view
+from hub.deployment.rules import basis_points
 from hub.deployment.service import Deployment
 from hub.errors import Forbidden, Invalid
 from hub.store import Store
@@ -101,11 +103,29 @@ class DeploymentController(Controller):
     def promote(
         self,
         request: AnyRequest,
+        store: NamedDependency[Store],
+        clock: NamedDependency[Clock],
+        observed: NamedDependency[Observed],
         deployment: NamedDependency[Deployment],
         release_id: FromPath[str],
         data: JSONBody[PromoteRequest],
+        dry_run: FromQuery[bool] = False,
     ) -> dict[str, Any]:
-        """Offer a release to a share of a segment."""
+        """Offer a release to a share of a segment; with `dry_run`, say who would move and which rule would refuse."""
+        if dry_run:
+            share = basis_points(data.rollout_percentage)
+            with store.read() as tx:
+                release = get_release(tx, release_id)
+                refusal = deployment.refusal(tx, release, data.target_segment, share)
+                found = preview(
+                    tx, observed.fleet, release, data.target_segment, share, observed.zones, now=clock.now()
+                )
+            return {
+                "dry_run": True,
+                "refused_by": refusal.rule if refusal else None,
+                "detail": refusal.detail if refusal else "",
+                **found,
+            }
         caller = request.state.caller
         return _release(
             deployment.promote(release_id, data.target_segment, data.rollout_percentage, caller, data.reason)

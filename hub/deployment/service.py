@@ -46,6 +46,18 @@ class Deployment:
                 record(tx, "manifests.refreshed", None, None, caller, now, "", {"count": count})
             return count
 
+    def refusal(self, tx: Tx, release: Row, target: str, share: int) -> Conflict | None:
+        """Return the rule that refuses promoting `release` to `share` basis points of `target` now, if any does."""
+        policy = policy_of(release)
+        now = self._clock()
+        view = self._promotion(tx, release, policy, self._others(tx, release), now)
+        try:
+            check_trusted(tx, release)
+            rules.check_promotion(view, policy.segment(release["segment"] or target), target, share)
+        except Conflict as refusal:
+            return refusal
+        return None
+
     def promote(
         self, release_id: str, target: str, percentage: float, caller: Caller, reason: str = ""
     ) -> dict[str, Any]:
@@ -55,12 +67,10 @@ class Deployment:
         now = self._clock()
         with self._store.write() as tx:
             release = get_release(tx, release_id)
-            check_trusted(tx, release)
-            policy = policy_of(release)
+            refusal = self.refusal(tx, release, target, share)
+            if refusal is not None:
+                raise refusal
             others = self._others(tx, release)
-            view = self._promotion(tx, release, policy, others, now)
-            here = release["segment"] or target
-            rules.check_promotion(view, policy.segment(here), target, share)
             for other, _ in others:
                 set_state(tx, other, "superseded", f"{release_id} was promoted", now)
                 record(tx, "release.superseded", other, release["role"], caller, now)

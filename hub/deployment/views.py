@@ -118,7 +118,7 @@ def _facts(tx: Tx, device_id: str) -> tuple[Row, Facts, int | None]:
     )
     if device is None:
         raise NotFound(f"There is no device {device_id}.")
-    status = _status(device["status"])
+    status = status_of(device["status"])
     if status is None:
         facts = Facts(
             device_id=device_id, role=device["role"], segment=device["segment"], hardware=device["hardware"]
@@ -145,7 +145,8 @@ def facts_of(device_id: str, role: str, segment: str, status: Status) -> Facts:
     )
 
 
-def _status(body: bytes | None) -> Status | None:
+def status_of(body: bytes | None) -> Status | None:
+    """Return the heartbeat kept of a device, None without one or for one of a later version."""
     if body is None:
         return None
     try:

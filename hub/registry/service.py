@@ -10,11 +10,11 @@ import msgspec
 
 from hub import trustroots
 from hub.caller import Caller
+from hub.desired import hoist_desired
 from hub.errors import Conflict, NotFound, PreconditionFailed, Unauthorised
 from hub.events import Event, append
 from hub.identity.ca import LEAF_DAYS, Authority
 from hub.registry import nonce, rules
-from hub.registry.desired import hoist_desired
 from hub.signer import Signer
 from hub.store import Row, Store, Tx
 from topics.channels import DESIRED

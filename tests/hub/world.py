@@ -32,6 +32,7 @@ from hub.deployment.judge import judge
 from hub.deployment.manifests import ensure_role
 from hub.deployment.routes import Observed
 from hub.deployment.service import Deployment
+from hub.deployment.views import facts_of, status_of
 from hub.http import Services, application
 from hub.identity.ca import open_authorities
 from hub.metrics import Metrics
@@ -43,8 +44,9 @@ from hub.streams import Streams
 from hub.times import Clock
 from tests.topics import kit
 from topics import bundle, codec, enrolment, trust
-from topics.channels import BY_NAME, MANIFEST
-from topics.documents import Bundle, Release, Requires
+from topics.channels import BY_NAME, DESIRED, MANIFEST
+from topics.documents import Bundle, Desired, Release, Requires
+from topics.eligibility import Facts
 from topics.envelope import key_id
 from topics.messages import Presence, Running, Status, UpdateResult
 
@@ -160,6 +162,27 @@ class World:
         data = self.client.get(f"/manifests/kiosk/{segment}").content
         root = kit.signed_root()
         return trust.accept_manifest(trust.pin_root(root, trust.sha256(root)), topic, data, kit.NO_CLOCK)[1]
+
+    def desired(self, device_id: str) -> Desired:
+        """A device's desired state as the device would accept it."""
+        topic = DESIRED.topic(kit.FLEET, id=device_id)
+        data = self.client.get(f"/devices/{device_id}/desired").content
+        root = kit.signed_root()
+        state = trust.pin_root(root, trust.sha256(root))
+        return trust.accept_desired(state, topic, data, kit.NO_CLOCK)[1].desired
+
+    def facts(self, device_id: str) -> Facts:
+        """What the device's last heartbeat said of it."""
+        with self.store.read() as tx:
+            row = tx.one(
+                "SELECT devices.role, devices.segment, device_latest.body FROM devices "
+                "JOIN device_latest ON device_latest.device_key = devices.key WHERE device_id = :id",
+                {"id": device_id},
+            )
+        assert row is not None
+        status = status_of(row["body"])
+        assert status is not None
+        return facts_of(device_id, row["role"], row["segment"], status)
 
     # Devices
 

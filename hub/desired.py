@@ -20,13 +20,14 @@ def hoist_desired(tx: Tx, signer: Signer, device_id: str, now: int) -> bytes:
     topic = DESIRED.topic(signer.fleet, id=device_id)
     lock = _lock(tx, row["version_lock"])
     return signer.hoist(
-        tx, topic, "desired", lambda issued_at: _desired(row, signer.fleet, topic, lock, issued_at), now=now
+        tx, topic, "desired", lambda issued_at: desired_of(row, signer.fleet, lock, issued_at), now=now
     )
 
 
-def _desired(row: Row, fleet: str, topic: str, lock: bytes | None, issued_at: int) -> Desired:
+def desired_of(row: Row, fleet: str, lock: bytes | None, issued_at: int) -> Desired:
+    """Return what a device's row asks of it; `lock` is the envelope of the release it is locked to."""
     return Desired(
-        to=topic,
+        to=DESIRED.topic(fleet, id=row["device_id"]),
         fleet=fleet,
         device_id=row["device_id"],
         issued_at=issued_at,

@@ -1,0 +1,95 @@
+"""What a promotion would do, asked of the same decision that every device runs, on its last heartbeat."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any, Final
+
+import msgspec
+
+from hub import trustroots
+from hub.deployment.manifests import manifest_of
+from hub.deployment.views import facts_of, status_of
+from hub.desired import desired_of
+from hub.store import Row, Tx
+from topics.documents import Release
+from topics.eligibility import Facts, Zones, decide
+from topics.trust import TrustedDesired, TrustedManifest, TrustState, open_release
+
+LISTED: Final = 500
+"""Devices that are named; the rest are counted."""
+
+_DEVICES: Final = """
+SELECT devices.*, device_latest.body AS status FROM devices
+LEFT JOIN device_latest ON device_latest.device_key = devices.key
+WHERE devices.role = :role AND devices.segment = :segment AND devices.revoked_at IS NULL ORDER BY devices.device_id
+"""
+
+
+def preview(
+    tx: Tx, fleet: str, release: Row, segment: str, share: int, zones: Zones, *, now: int
+) -> dict[str, Any]:
+    """Return who in `segment` would take `release` at `share` basis points at `now` (ms), and why others would not."""
+    state = trustroots.latest_state(tx)
+    manifest = _manifest(tx, state, fleet, release, segment, share, now)
+    locks: dict[str, Release] = {}
+    reasons: Counter[str] = Counter()
+    movers: list[str] = []
+    for row in tx.all(_DEVICES, {"role": release["role"], "segment": segment}):
+        lock = _lock(tx, state, row["version_lock"], locks)
+        desired = TrustedDesired(desired_of(row, fleet, None, now), lock)
+        decision = decide(state, manifest, desired, _facts(row), now, zones)
+        if decision.eligible and decision.release is not None and decision.release.id == release["id"]:
+            reasons["eligible"] += 1
+            if len(movers) < LISTED:
+                movers.append(row["device_id"])
+        else:
+            # Eligible for the stable release is not what was asked: such a device is outside the share.
+            reasons["not_in_percentage" if decision.eligible else decision.reason] += 1
+    return {
+        "devices": sum(reasons.values()),
+        "by_reason": dict(sorted(reasons.items())),
+        "would_move": movers,
+        "more": reasons["eligible"] - len(movers),
+    }
+
+
+def _manifest(
+    tx: Tx, state: TrustState, fleet: str, release: Row, segment: str, share: int, now: int
+) -> TrustedManifest:
+    row = tx.one(
+        "SELECT * FROM segments WHERE role = :role AND segment = :segment",
+        {"role": release["role"], "segment": segment},
+    )
+    if row is None:
+        raise LookupError(f"no segment row for {release['role']}/{segment}")
+    stable = tx.one("SELECT * FROM releases WHERE id = :id", {"id": row["stable_id"]})
+    document = msgspec.structs.replace(
+        manifest_of(fleet, row, stable, release, [], now), basis_points=share, paused=False
+    )
+    return TrustedManifest(
+        document,
+        open_release(state.root, stable["envelope"]) if stable else None,
+        open_release(state.root, release["envelope"]),
+        (),
+    )
+
+
+def _facts(row: Row) -> Facts:
+    status = status_of(row["status"])
+    if status is None:
+        return Facts(
+            device_id=row["device_id"], role=row["role"], segment=row["segment"], hardware=row["hardware"]
+        )
+    return facts_of(row["device_id"], row["role"], row["segment"], status)
+
+
+def _lock(tx: Tx, state: TrustState, release_id: str | None, known: dict[str, Release]) -> Release | None:
+    if release_id is None:
+        return None
+    if release_id not in known:
+        row = tx.one("SELECT envelope FROM releases WHERE id = :id", {"id": release_id})
+        if row is None:
+            return None
+        known[release_id] = open_release(state.root, row["envelope"])
+    return known[release_id]
