@@ -23,6 +23,7 @@ test: setup
 	$(PYTEST) -n 2 -m 'not heavy'
 
 test-all: setup
+	@.ci/setup all || true
 	$(PYTEST) -n 2 -m heavy
 
 lint: setup

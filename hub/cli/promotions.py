@@ -58,9 +58,10 @@ def show(release_id: str, as_json: bool, hub: Hub) -> None:
 @click.option(
     "--percentage", type=float, default=100.0, show_default=True, help="Share of the segment that takes it."
 )
+@click.option("--dry-run", is_flag=True, help="Change nothing; say who would move and what would refuse.")
 @json_option
 @hub_options
-def promote(release_id: str, segment: str, percentage: float, as_json: bool, hub: Hub) -> None:
+def promote(release_id: str, segment: str, percentage: float, dry_run: bool, as_json: bool, hub: Hub) -> None:
     """Offer a release to a share of a segment: canary, then early, then general."""
     # NaN passes every comparison, so it has to be asked for.
     if not (math.isfinite(percentage) and 0 < percentage <= 100):
@@ -68,8 +69,28 @@ def promote(release_id: str, segment: str, percentage: float, as_json: bool, hub
             f"--percentage {percentage:g} is not a share; give a number above 0, up to 100"
         )
     body = {"targetSegment": segment, "rolloutPercentage": percentage}
+    if dry_run:
+        found = hub.read(hub.post(f"{path_of(release_id)}/promote?dry_run=true", body), dict[str, Any])
+        _show_preview(found, as_json=as_json)
+        # As with the promotion itself, a refusal is exit code 1.
+        click.get_current_context().exit(1 if found.get("refused_by") else 0)
     answer = hub.post(f"{path_of(release_id)}/promote", body)
     show_release(hub.read(answer, dict[str, Any]), as_json=as_json)
+
+
+def _show_preview(found: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        output.emit_json(found)
+        return
+    refused = found.get("refused_by")
+    output.table(
+        ("reason", "devices"), [(reason, count) for reason, count in found.get("by_reason", {}).items()]
+    )
+    movers, more = found.get("would_move", []), found.get("more", 0)
+    listed = " ".join(movers) + (f" and {more} more" if more else "")
+    output.emit(f"would move: {listed or 'nobody'}")
+    if refused:
+        output.emit(f"refused now: {found.get('detail')} (rule {refused})")
 
 
 def _order(verb: str, help_text: str) -> click.Command:

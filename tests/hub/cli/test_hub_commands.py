@@ -145,6 +145,26 @@ def test_orders_ask_the_hub_and_show_its_answer(
     assert flaghoist("release", *args, "--json").json == RELEASE
 
 
+@pytest.mark.parametrize(("rule", "code"), [(None, 0), ("segment_order", 1)])
+def test_a_dry_run_tells_who_would_move_and_ends_as_the_promotion_would(
+    flaghoist: Flaghoist, hub: FakeHub, rule: str | None, code: int
+) -> None:
+    preview = {
+        "dry_run": True,
+        "refused_by": rule,
+        "detail": "canary is next" if rule else "",
+        "devices": 3,
+        "by_reason": {"eligible": 2, "maintenance": 1},
+        "would_move": ["shop-1", "shop-2"],
+        "more": 0,
+    }
+    hub.on(f"POST /releases/{ID}/promote?dry_run=true", (200, preview))
+    ran = flaghoist("release", "promote", ID, "--segment", "canary", "--dry-run")
+    assert (ran.code, ran.err) == (code, "")
+    assert "maintenance\t1\n" in ran.out and "would move: shop-1 shop-2\n" in ran.out
+    assert ("refused now: canary is next (rule segment_order)" in ran.out) is bool(rule)
+
+
 @pytest.mark.parametrize("percentage", ["0", "-1", "100.1", "nan", "inf"])
 def test_a_percentage_that_is_no_share_is_a_usage_error(
     flaghoist: Flaghoist, hub: FakeHub, percentage: str
