@@ -16,6 +16,7 @@ from edge.errors import NotReady, Unreachable
 from edge.identity import Identity
 from edge.jobs import Child
 from edge.link import MqttLink
+from edge.notify import Notifier
 from edge.outside import Outside
 from edge.runner import Runner
 from edge.spool import Spool
@@ -39,7 +40,7 @@ def run(paths: Paths, arguments: list[str], *, once: bool) -> int:
         raise NotReady(
             f"cannot write in {paths.root} ({error.strerror}); make room and start again"
         ) from None
-    runner = Runner(agent, link, child, identity, settings)
+    runner = Runner(agent, link, child, identity, settings, Notifier(os.environ, os.getpid()))
     try:
         ending = runner.once() if once else runner.run()
     finally:

@@ -17,6 +17,7 @@ from edge.errors import NotReady
 from edge.identity import Identity
 from edge.jobs import Child
 from edge.link import Connected, Disconnected, Event, MqttLink, Published, Received
+from edge.notify import Notifier
 
 STABLE: Final = 60.0
 """Seconds that a connection must last before the wait for the next one starts small again: two devices with
@@ -32,9 +33,16 @@ class Runner:
     """Runs an agent on a link and a child process."""
 
     def __init__(
-        self, agent: Agent, link: MqttLink, child: Child, identity: Identity, settings: Settings
+        self,
+        agent: Agent,
+        link: MqttLink,
+        child: Child,
+        identity: Identity,
+        settings: Settings,
+        manager: Notifier,
     ) -> None:
         self._agent, self._link, self._child = agent, link, child
+        self._manager = manager
         self._identity = identity
         self._settings = settings
         self._selector = selectors.DefaultSelector()
@@ -54,8 +62,11 @@ class Runner:
         """Run until SIGTERM or SIGINT, or until a command asks for a new start."""
         with self._signals():
             self._agent.start()
+            # Ready without a connection: what waits for this unit must not wait for a network.
+            self._manager.tell("READY=1", "STATUS=not connected yet")
             while not self._stop and not self._agent.restart_wanted:
                 self._step(None)
+            self._manager.tell("STOPPING=1" if self._stop else "STATUS=starting anew")
             self._leave()
         return "restart" if self._agent.restart_wanted and not self._stop else "stopped"
 
@@ -88,7 +99,7 @@ class Runner:
             self._connect()
         self._deliver()
         self._watch()
-        times = [self._agent.deadline, self._link.deadline, self._connect_at, until]
+        times = [self._agent.deadline, self._link.deadline, self._connect_at, self._manager.deadline, until]
         due = min((at for at in times if at is not None), default=None)
         if self._link.has_more():
             timeout: float | None = 0.0
@@ -101,6 +112,7 @@ class Runner:
         self._link.misc()
         self._agent.tick()
         self._deliver()
+        self._manager.turned(time.monotonic())
 
     def _ready(self, what: str, mask: int) -> None:
         if what == "link":
@@ -126,6 +138,7 @@ class Runner:
         match event:
             case Connected():
                 log.info("connected")
+                self._manager.tell("STATUS=connected")
                 self._connected_at = time.monotonic()
                 self._agent.on_connected()
             case Received(topic, body):
@@ -151,6 +164,7 @@ class Runner:
         self._connect_at = now + random.random() * cap  # noqa: S311
         level = logging.INFO if reason == self._last_reason else logging.WARNING
         log.log(level, "not connected: %s", reason)
+        self._manager.tell(f"STATUS=not connected: {reason}")
         self._last_reason = reason
 
     def _connect(self) -> None:
