@@ -15,15 +15,16 @@ import random
 import ssl
 import threading
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 import structlog
 
 from hub.broker import commit
+from hub.broker.arrivals import Arrival
 from hub.broker.commit import Outcome
-from hub.broker.credentials import Credentials
-from hub.broker.reduce import UNREADABLE, Refusal, reduce
-from hub.broker.session import IngestSettings, Pending, Session
+from hub.broker.devices import Devices
+from hub.broker.reduce import Refusal, Topics, reduce
+from hub.broker.session import IngestSettings, Session
 from hub.broker.wire import Link, LinkError
 from hub.store import Store, StoreBusy, StoreFull
 
@@ -43,6 +44,13 @@ class Summary(NamedTuple):
     releases: frozenset[str]
 
 
+class Context(Protocol):
+    """Where TLS files come from: `hub.broker.credentials.Credentials`, or None for a broker without TLS."""
+
+    def context(self) -> ssl.SSLContext | None:
+        """Return the context for a new connection."""
+
+
 class Ingest:
     """One slot. `start` runs its thread, `stop` ends it.
 
@@ -54,7 +62,7 @@ class Ingest:
         self,
         store: Store,
         settings: IngestSettings,
-        credentials: Credentials,
+        credentials: Context,
         *,
         now: Callable[[], int],
         on_commit: Callable[[Summary], None] = lambda _summary: None,
@@ -69,6 +77,8 @@ class Ingest:
         self._thread = threading.Thread(target=self._run, name=settings.name, daemon=True)
         self._observed_since: int | None = None
         self._store_refuses = False
+        self._topics: Topics = {}
+        self._devices = Devices()
         self.taken = 0
         """Messages committed since the start."""
         self.refused = 0
@@ -98,6 +108,7 @@ class Ingest:
 
     def _run(self) -> None:
         failures = 0
+        self._store.expect_bulk()
         while not self._stopping.is_set():
             before = self.connections
             try:
@@ -163,7 +174,7 @@ class Ingest:
         self.refused += outcome.refused
         self._on_commit(Summary(len(entries), outcome.devices, outcome.releases))
 
-    def _write(self, entries: Sequence[Pending]) -> Outcome:
+    def _write(self, entries: Sequence[Arrival]) -> Outcome:
         """Commit `entries` in one transaction, or in halves until the one the store cannot take stands alone."""
         try:
             return self._write_whole(entries)
@@ -181,20 +192,15 @@ class Ingest:
             first.refused + second.refused,
         )
 
-    def _write_whole(self, entries: Sequence[Pending]) -> Outcome:
-        batch = reduce(entry.uplink for entry in entries if entry.readable)
-        batch.refusals += [
-            Refusal(entry.uplink, UNREADABLE, "the packet's text is not UTF-8")
-            for entry in entries
-            if not entry.readable
-        ]
+    def _write_whole(self, entries: Sequence[Arrival]) -> Outcome:
+        batch = reduce(entries, self._topics)
         with self._store.write() as tx:
-            return commit.apply(tx, batch, self._now())
+            return commit.apply(tx, batch, self._now(), self._devices)
 
-    def _set_aside(self, entry: Pending, error: Exception) -> Outcome:
+    def _set_aside(self, entry: Arrival, error: Exception) -> Outcome:
         # No receipt: the fault may be ours, and the device keeps its report until a mended hub takes it.
-        _log.error("a message cannot be stored", topic=entry.uplink.topic, reason=repr(error))
-        refusal = Refusal(entry.uplink, "store", f"{type(error).__name__}: {error}")
+        _log.error("a message cannot be stored", topic=entry.topic, reason=repr(error))
+        refusal = Refusal(entry, "store", f"{type(error).__name__}: {error}")
         with self._store.write() as tx:
             commit.quarantine(tx, [refusal], self._now())
         return Outcome(frozenset(), frozenset(), {}, 1)

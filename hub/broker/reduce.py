@@ -3,7 +3,7 @@
 Rules, each a row of the tests:
 
 1. The topic names the device and the kind; a body that names another device is refused.
-2. Of heartbeats, the highest (boot counter, seq) of each device stays.
+2. Heartbeats are kept by device, in order of arrival; which of them count, its row decides.
 3. Of presences, the highest (boot counter, session) stays; within one session the later message. A last will
    of an older connection therefore never marks a newer one offline.
 4. Durable reports are keyed by (device, spool, n); a repeated one is the same report.
@@ -16,17 +16,32 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Annotated, Final, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Meta
 
+from hub.broker import heartbeats
+from hub.broker.arrivals import Arrival, Garbled, Uplink
+from hub.broker.heartbeats import Checked
 from topics import channels, codec
 from topics.channels import UPLINK_LIMIT
 from topics.errors import DecodeError, SenderError, TopicError
 from topics.fields import SpoolId
 from topics.messages import DURABLE_TYPES, Durable, Presence, Status, UpdateResult, UpdateState
+
+__all__ = [
+    "RANKS",
+    "REASONS",
+    "Batch",
+    "Beat",
+    "Refusal",
+    "Report",
+    "Topics",
+    "Uplink",
+    "contiguous",
+    "reduce",
+]
 
 _T = TypeVar("_T")
 
@@ -55,15 +70,6 @@ RANKS: Final[dict[UpdateState, int]] = {
 news, a success after a failure of the same attempt is a late message."""
 
 
-class Uplink(NamedTuple):
-    """One message as it came. `again` says that the broker marked it as a redelivery to us (DUP)."""
-
-    topic: str
-    body: bytes
-    content_type: str | None = None
-    again: bool = False
-
-
 class Report(NamedTuple):
     """One durable report. `sent` counts how often the device sent it in this batch, broker redeliveries aside.
 
@@ -71,7 +77,7 @@ class Report(NamedTuple):
     """
 
     kind: str
-    uplink: Uplink
+    arrival: Arrival
     message: Durable | None
     sent: int
 
@@ -79,7 +85,7 @@ class Report(NamedTuple):
 class Refusal(NamedTuple):
     """A message for quarantine. `key` is (spool, n) when the body was a durable report that tells them."""
 
-    uplink: Uplink
+    arrival: Arrival
     reason: str
     detail: str
     device_id: str | None = None
@@ -87,12 +93,15 @@ class Refusal(NamedTuple):
     key: tuple[str, int] | None = None
 
 
+Beat = tuple[Status, Arrival]
+
+
 @dataclass(slots=True)
 class Batch:
     """The sum of some messages, by device id."""
 
-    statuses: dict[str, tuple[Status, Uplink]] = field(default_factory=dict)
-    presences: dict[str, tuple[Presence, Uplink]] = field(default_factory=dict)
+    beats: dict[str, list[Beat]] = field(default_factory=dict)
+    presences: dict[str, tuple[Presence, Arrival]] = field(default_factory=dict)
     reports: dict[tuple[str, str, int], Report] = field(default_factory=dict)
     refusals: list[Refusal] = field(default_factory=list)
 
@@ -100,7 +109,14 @@ class Batch:
     def devices(self) -> set[str]:
         """Ids of every device that something is kept of."""
         named = {refusal.device_id for refusal in self.refusals if refusal.device_id and refusal.key}
-        return named | {device_id for device_id, _, _ in self.reports} | {*self.statuses, *self.presences}
+        return named | {device_id for device_id, _, _ in self.reports} | {*self.beats, *self.presences}
+
+
+Topics = dict[str, Checked]
+"""Topics seen before. Kept by whoever calls `reduce` again and again; at most `TOPICS_LIMIT`."""
+
+TOPICS_LIMIT: Final = 250_000
+"""About 300 bytes each."""
 
 
 class _WrongDeviceError(SenderError):
@@ -118,46 +134,68 @@ class _Key(msgspec.Struct, frozen=True):
     n: Annotated[int, Meta(ge=1, le=2**53)]
 
 
-def reduce(uplinks: Iterable[Uplink]) -> Batch:
-    """Return what `uplinks`, in order of arrival, amount to."""
+def reduce(arrivals: Iterable[Arrival], topics: Topics | None = None) -> Batch:
+    """Return what `arrivals`, in order, amount to. `topics` remembers what they said, to be fast the next time."""
     batch = Batch()
-    for uplink in uplinks:
+    known: Topics = {} if topics is None else topics
+    beats, read = batch.beats, heartbeats.read
+    for arrival in arrivals:
+        topic = known.get(arrival.topic)
+        if topic is None or type(arrival) is Garbled:
+            topic = _learn(batch, arrival, known)
+            if topic is None:
+                continue
         try:
-            device_id, kind = _address(uplink.topic)
-        except TopicError as error:
-            batch.refusals.append(Refusal(uplink, "topic", str(error)))
-            continue
-        try:
-            _add(batch, uplink, device_id, kind)
+            if topic.kind == "status":
+                device_id = topic.device_id
+                status = read(arrival.payload, arrival.content_type, topic)
+                if status.device_id is not None and status.device_id != device_id:
+                    _check_device(status.device_id, device_id)
+                heard = beats.get(device_id)
+                if heard is None:
+                    beats[device_id] = [(status, arrival)]
+                else:
+                    heard.append((status, arrival))
+            else:
+                _add(batch, arrival, topic.device_id, topic.kind)
         except (DecodeError, _WrongDeviceError) as error:
-            _refuse(batch, Refusal(uplink, error.reason, error.detail, device_id, kind))
+            _refuse(batch, Refusal(arrival, error.reason, error.detail, topic.device_id, topic.kind))
     return batch
 
 
-def _add(batch: Batch, uplink: Uplink, device_id: str, kind: str) -> None:
-    if kind == "status":
-        status = _decode(uplink, Status)
-        _check_device(status.device_id, device_id)
-        known = batch.statuses.get(device_id)
-        if known is None or _status_order(status) > _status_order(known[0]):
-            batch.statuses[device_id] = (status, uplink)
-    elif kind == "presence":
-        if not uplink.body:
+def _learn(batch: Batch, arrival: Arrival, known: Topics) -> Checked | None:
+    if isinstance(arrival, Garbled):
+        batch.refusals.append(Refusal(arrival, UNREADABLE, "the packet's text is not UTF-8"))
+        return None
+    try:
+        device_id, kind = _address(arrival.topic)
+    except TopicError as error:
+        batch.refusals.append(Refusal(arrival, "topic", str(error)))
+        return None
+    if len(known) >= TOPICS_LIMIT:
+        known.clear()
+    topic = known[arrival.topic] = Checked(device_id, kind)
+    return topic
+
+
+def _add(batch: Batch, arrival: Arrival, device_id: str, kind: str) -> None:
+    if kind == "presence":
+        if not arrival.payload:
             return
-        presence = _decode(uplink, Presence)
+        presence = _decode(arrival, Presence)
         present = batch.presences.get(device_id)
         if present is None or _presence_order(presence) >= _presence_order(present[0]):
-            batch.presences[device_id] = (presence, uplink)
+            batch.presences[device_id] = (presence, arrival)
     else:
-        report = _decode(uplink, DURABLE_TYPES[kind])
+        report = _decode(arrival, DURABLE_TYPES[kind])
         _check_device(report.device_id, device_id)
         key = (device_id, report.spool, report.n)
-        first = batch.reports.get(key) or Report(kind, uplink, report, 0)
-        batch.reports[key] = first._replace(sent=first.sent + (not uplink.again))
+        first = batch.reports.get(key) or Report(kind, arrival, report, 0)
+        batch.reports[key] = first._replace(sent=first.sent + (not arrival.duplicate))
 
 
-def _decode(uplink: Uplink, kind: type[_T]) -> _T:
-    return codec.decode(uplink.body, kind, limit=UPLINK_LIMIT, content_type=uplink.content_type)
+def _decode(arrival: Arrival, kind: type[_T]) -> _T:
+    return codec.decode(arrival.payload, kind, limit=UPLINK_LIMIT, content_type=arrival.content_type)
 
 
 def _check_device(named: str | None, device_id: str) -> None:
@@ -169,15 +207,11 @@ def _refuse(batch: Batch, refusal: Refusal) -> None:
     key = None
     if refusal.kind in DURABLE_TYPES:
         try:
-            found = _decode(refusal.uplink, _Key)
+            found = _decode(refusal.arrival, _Key)
             key = (found.spool, found.n)
         except DecodeError:
             key = None
     batch.refusals.append(refusal._replace(key=key))
-
-
-def _status_order(status: Status) -> tuple[int, int]:
-    return status.boot[0], status.seq
 
 
 def _presence_order(presence: Presence) -> tuple[int, int]:
@@ -212,8 +246,6 @@ def release_of(result: UpdateResult) -> str | None:
     return result.release or result.to_release
 
 
-# Topics repeat with every heartbeat, so most are found here; the size bounds what a large fleet takes (MB).
-@lru_cache(maxsize=200_000)
 def _address(topic: str) -> tuple[str, str]:
     address = channels.parse(topic)
     kind = address.channel.removeprefix("site-")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 import mqtt5
 
-from hub.broker.reduce import Uplink
-from hub.broker.wire import Garbled, Link, LinkError, Packet, pubacks
+from hub.broker.arrivals import Arrival, Garbled
+from hub.broker.wire import Link, LinkError, Packet, pubacks
 from topics import codec
 from topics.channels import DURABLE, PRESENCE, RECEIPT, SITE_UPLINKS, STATUS, Principal
 from topics.messages import Receipt
@@ -18,6 +18,8 @@ KEEPALIVE: Final = 60
 SESSION_SECONDS: Final = 14 * 86_400
 """How long the broker keeps what it queues for a slot that is away."""
 CONNECT_SECONDS: Final = 15.0
+WINDOW_LIMIT: Final = 0.25
+"""Seconds after which a batch ends whatever there is: reports must be seen within a second."""
 RETRY_SECONDS: Final = 0.5
 """Pause before a commit that the store refused is tried again."""
 
@@ -26,8 +28,10 @@ RETRY_SECONDS: Final = 0.5
 class IngestSettings:
     """Where and how a slot takes in.
 
-    A batch ends after `batch` messages or `window` seconds. With more than one slot they share subscriptions
-    under `share_group`, which must be secret: whoever guesses it could take a share of the reports.
+    A batch ends `window` seconds after its first message, or after `batch` messages; while the broker has more
+    to give it goes on to `batch` or `WINDOW_LIMIT`, because a larger batch costs less a message. With more than
+    one slot they share subscriptions under `share_group`, which must be secret: whoever guesses it could take a
+    share of the reports.
     """
 
     fleet: str
@@ -36,7 +40,7 @@ class IngestSettings:
     slot: int = 0
     slots: int = 1
     share_group: str = ""
-    batch: int = 2_000
+    batch: int = 30_000
     window: float = 0.05
 
     @property
@@ -47,7 +51,7 @@ class IngestSettings:
     @property
     def receive_maximum(self) -> int:
         """How many messages the broker may have unacknowledged with us."""
-        return min(65_535, max(10_000, 3 * self.batch))
+        return min(65_535, max(10_000, 3 * self.batch))  # so that the broker goes on while we commit
 
     def subscriptions(self) -> list[mqtt5.TopicFilter]:
         """Return the filters of this slot.
@@ -79,15 +83,6 @@ class IngestSettings:
         return filters
 
 
-class Pending(NamedTuple):
-    """A message that waits for its commit. `packet_id` is None with QoS 0; `readable` is False when the packet
-    itself was broken."""
-
-    uplink: Uplink
-    packet_id: int | None
-    readable: bool = True
-
-
 class Session:
     """One connection's worth of state. Raises `LinkError` when the broker refuses or goes away."""
 
@@ -102,7 +97,7 @@ class Session:
         self._next_id = 1
         self._outstanding: set[int] = set()
         self._receipts: dict[tuple[str, str], int] = {}
-        self.pending: list[Pending] = []
+        self.pending: list[Arrival] = []
         """What has arrived and is not committed, in order."""
         self.subscribed = False
         """Whether the broker has granted every subscription."""
@@ -130,14 +125,23 @@ class Session:
             self._heard_at = time.monotonic()
             if not self.pending:
                 self._first_at = self._heard_at
+        pending, limit = self.pending, self._settings.receive_maximum
         for packet in packets:
-            self._handle(packet)
+            if type(packet) is mqtt5.PublishPacket or type(packet) is Garbled:
+                # QoS 0 has no flow control, so it alone could grow without end while the store refuses.
+                if len(pending) < limit or packet.packet_id is not None:
+                    pending.append(packet)
+            else:
+                self._handle(packet)
 
     def is_due(self) -> bool:
         """Whether what is pending should be committed now."""
+        if not self.pending:
+            return False
         now = time.monotonic()
-        full = len(self.pending) >= self._settings.batch or now >= self._first_at + self._settings.window
-        return bool(self.pending) and full and now >= self._retry_at
+        window = self._settings.window if self._drained else WINDOW_LIMIT
+        full = len(self.pending) >= self._settings.batch or now >= self._first_at + window
+        return full and now >= self._retry_at
 
     def postpone(self) -> None:
         """The store refused: try again later."""
@@ -165,9 +169,9 @@ class Session:
     def acknowledge(self, count: int) -> None:
         """Tell the broker that the first `count` pending messages are committed."""
         done, self.pending = self.pending[:count], self.pending[count:]
-        acks = pubacks(entry.packet_id for entry in done if entry.packet_id is not None)
+        acks = [packet_id for arrival in done if (packet_id := arrival.packet_id) is not None]
         if acks:
-            self._send(acks)
+            self._send(pubacks(acks))
 
     def send_receipts(self, receipts: dict[tuple[str, str], int]) -> None:
         """Tell devices up to which n their spools are committed. Of several that wait, the newest counts."""
@@ -197,12 +201,7 @@ class Session:
         ).write()
 
     def _handle(self, packet: Packet | Garbled) -> None:
-        if isinstance(packet, mqtt5.PublishPacket):
-            uplink = Uplink(packet.topic, packet.payload, packet.content_type, packet.duplicate)
-            self._queue(Pending(uplink, packet.packet_id))
-        elif isinstance(packet, Garbled):
-            self._queue(Pending(Uplink(packet.topic, packet.body), packet.packet_id, readable=False))
-        elif isinstance(packet, mqtt5.PubAckPacket):
+        if isinstance(packet, mqtt5.PubAckPacket):
             self._outstanding.discard(packet.packet_id)
             self.send_receipts({})
         elif isinstance(packet, mqtt5.ConnAckPacket):
@@ -215,11 +214,6 @@ class Session:
             self.subscribed = True
         elif isinstance(packet, mqtt5.DisconnectPacket):
             raise LinkError(f"the broker ended the session ({_words(packet.reason_code)})")
-
-    def _queue(self, entry: Pending) -> None:
-        # QoS 0 has no flow control, so it alone could grow without end while the store refuses.
-        if entry.packet_id is not None or len(self.pending) < self._settings.receive_maximum:
-            self.pending.append(entry)
 
     def _send(self, *packets: bytes) -> None:
         self._link.send(*packets)

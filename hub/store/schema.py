@@ -125,3 +125,48 @@ def m001_first(db: Database) -> None:
     for statement in _FIRST.split(";\n"):
         if statement.strip():
             db.execute(statement)
+
+
+_ROLLUPS: Final = """
+ALTER TABLE device_latest ADD COLUMN rollup BLOB;
+
+CREATE TABLE rollups_5m (
+    start INTEGER NOT NULL, device_key INTEGER NOT NULL, count INTEGER NOT NULL, health INTEGER NOT NULL,
+    probed INTEGER NOT NULL, warm INTEGER NOT NULL, cpu_sum INTEGER NOT NULL, cpu_max INTEGER NOT NULL,
+    memory_sum INTEGER NOT NULL, memory_max INTEGER NOT NULL, disk_sum INTEGER NOT NULL, disk_max INTEGER NOT NULL,
+    degree_sum INTEGER NOT NULL, degree_max INTEGER NOT NULL, PRIMARY KEY (start, device_key)
+) WITHOUT ROWID;
+
+CREATE TABLE rollups_1h (
+    day INTEGER NOT NULL, device_key INTEGER NOT NULL, hours BLOB NOT NULL, PRIMARY KEY (day, device_key)
+) WITHOUT ROWID;
+
+CREATE TABLE rollups_1d (
+    day INTEGER NOT NULL, device_key INTEGER NOT NULL, slot BLOB NOT NULL, PRIMARY KEY (day, device_key)
+) WITHOUT ROWID;
+
+CREATE TABLE devices_version (n INTEGER NOT NULL);
+
+INSERT INTO devices_version (n) VALUES (0);
+
+CREATE TRIGGER devices_changed AFTER UPDATE OF key, device_id, segment, revoked_at ON devices BEGIN
+    UPDATE devices_version SET n = n + 1; END;
+
+CREATE TRIGGER devices_deleted AFTER DELETE ON devices BEGIN
+    UPDATE devices_version SET n = n + 1; END;
+"""
+
+
+@MIGRATIONS()
+def m002_rollups(db: Database) -> None:
+    """Rollups of heartbeats by start (s) and day (days since the epoch), so that a retention deletes one stretch.
+
+    `devices_version` tells ingest, which remembers devices between batches, that it must look again.
+    """
+    _run(db, _ROLLUPS)
+
+
+def _run(db: Database, script: str) -> None:
+    for statement in script.split(";\n\n"):
+        if statement.strip():
+            db.execute(statement)

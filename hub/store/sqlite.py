@@ -19,6 +19,9 @@ from hub.store.base import Params, Row, StoreBusy, StoreFull, Tx
 from hub.store.schema import MIGRATIONS
 
 BUSY_TIMEOUT_MS = 5_000
+BULK_CACHE_KB = 16_384
+BULK_LOG_PAGES = 8_000
+"""Pages in the write-ahead log at which a bulk writer copies them to the database: 32 MB."""
 _FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY)
 
 
@@ -117,6 +120,11 @@ class SqliteStore:
                 raise
         for listener in self._listeners:
             listener()
+
+    def expect_bulk(self) -> None:
+        """See `Store.expect_bulk`. A cache that is too small spills into the log within a transaction."""
+        self._connection().execute(f"PRAGMA cache_size = -{BULK_CACHE_KB}")
+        self._connection().execute(f"PRAGMA wal_autocheckpoint = {BULK_LOG_PAGES}")
 
     def on_commit(self, listener: Callable[[], None]) -> None:
         """See `Store.on_commit`."""

@@ -41,9 +41,9 @@ def topic(device_id: str, message: Message | str) -> str:
     return BY_NAME[kind].topic(FLEET, id=device_id)
 
 
-def uplink(device_id: str, message: Message, *, again: bool = False) -> Uplink:
+def uplink(device_id: str, message: Message, *, duplicate: bool = False) -> Uplink:
     """`message` as ingest gets it."""
-    return Uplink(topic(device_id, message), codec.encode(message), codec.MSGPACK, again)
+    return Uplink(topic(device_id, message), codec.encode(message), codec.MSGPACK, duplicate)
 
 
 def open_store(folder: Path, *device_ids: str) -> SqliteStore:

@@ -121,7 +121,11 @@ def test_a_report_in_quarantine_is_receipted_so_that_later_ones_are_too(store: S
     assert outcome.receipts == {("a", SPOOL): 3}
     assert outcome.refused == 1
     (row,) = rows(store, "SELECT * FROM quarantine")
-    assert (row["reason"], bytes(row["first_bytes"]), row["size"]) == ("invalid", bad.body, len(bad.body))
+    assert (row["reason"], bytes(row["first_bytes"]), row["size"]) == (
+        "invalid",
+        bad.payload,
+        len(bad.payload),
+    )
 
 
 @pytest.mark.parametrize(

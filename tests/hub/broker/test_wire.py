@@ -11,7 +11,8 @@ from pathlib import Path
 import mqtt5
 import pytest
 
-from hub.broker.wire import Garbled, Link, LinkError, frame_size, parse, pubacks
+from hub.broker.arrivals import Garbled
+from hub.broker.wire import Link, LinkError, frame_size, parse, pubacks
 from hub.identity.ca import open_authorities
 
 
@@ -60,7 +61,7 @@ def test_a_publish_that_is_not_utf8_is_set_apart_and_the_next_is_read(
     broken, good = packets
     assert isinstance(broken, Garbled)
     assert (broken.topic, broken.packet_id) == expected
-    assert broken.body.endswith(b"body")
+    assert broken.payload.endswith(b"body")
     assert isinstance(good, mqtt5.PublishPacket)
     assert good.topic == "good"
     assert used == len(frame) + len(publish("good", b"x"))

@@ -1,0 +1,103 @@
+"""Hours of a day, packed into one row: 22 bytes an hour, where a row an hour would take 100. Pure.
+
+A slot keeps what people look at: count, worst health, and mean and maximum of each probe. Adding to an hour that
+is there already (a heartbeat that came late) weighs the means by the counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from struct import Struct
+from typing import Final, NamedTuple
+
+from hub.telemetry.rollups import HOUR_S, Bucket
+
+_SLOT: Final = Struct("<BBI8h")
+SLOT_BYTES: Final = _SLOT.size
+_NONE: Final = -32_768
+WHOLE_DAY: Final = 24
+"""`hour` of a slot that covers its whole day."""
+
+
+class Slot(NamedTuple):
+    """One hour (0 to 23) or day. Means and maxima are scaled as in `Bucket`, None when nothing was read."""
+
+    hour: int
+    health: int
+    heartbeats: int
+    cpu_mean: int | None
+    cpu_max: int | None
+    memory_mean: int | None
+    memory_max: int | None
+    disk_mean: int | None
+    disk_max: int | None
+    degree_mean: int | None
+    degree_max: int | None
+
+
+def slot_of(bucket: Bucket, hour: int | None = None) -> Slot:
+    """Return the slot of an hour's bucket."""
+    probed, warm = bucket.probed, bucket.warm
+    return Slot(
+        bucket.start // HOUR_S % 24 if hour is None else hour,
+        bucket.health,
+        bucket.count,
+        *((_mean(bucket.cpu_sum, probed), bucket.cpu_max) if probed else (None, None)),
+        *((_mean(bucket.memory_sum, probed), bucket.memory_max) if probed else (None, None)),
+        *((_mean(bucket.disk_sum, probed), bucket.disk_max) if probed else (None, None)),
+        *((_mean(bucket.degree_sum, warm), bucket.degree_max) if warm else (None, None)),
+    )
+
+
+def unpack(data: bytes) -> list[Slot]:
+    """Return the slots of a packed row."""
+    return [
+        Slot(*values[:3], *[None if value == _NONE else value for value in values[3:]])
+        for values in _SLOT.iter_unpack(data)
+    ]
+
+
+def pack(slots: Iterable[Slot]) -> bytes:
+    """Return what `unpack` reads."""
+    return b"".join(
+        _SLOT.pack(
+            *slot[:2], min(slot.heartbeats, 2**32 - 1), *[_NONE if value is None else value for value in slot[3:]]
+        )
+        for slot in slots
+    )
+
+
+def added(slots: Iterable[Slot], new: Iterable[Slot]) -> list[Slot]:
+    """Return `slots` with `new` added to the hours they belong to, in order of hours."""
+    by_hour = {slot.hour: slot for slot in slots}
+    for slot in new:
+        by_hour[slot.hour] = merged(by_hour[slot.hour], slot) if slot.hour in by_hour else slot
+    return [by_hour[hour] for hour in sorted(by_hour)]
+
+
+def merged(first: Slot, second: Slot) -> Slot:
+    """Return one slot that covers both; `hour` is the first's."""
+    values: list[int | None] = []
+    for i in range(3, len(first), 2):
+        mean, highest = first[i], first[i + 1]
+        other_mean, other_highest = second[i], second[i + 1]
+        if mean is None or highest is None:
+            values += (other_mean, other_highest)
+        elif other_mean is None or other_highest is None:
+            values += (mean, highest)
+        else:
+            total = mean * first.heartbeats + other_mean * second.heartbeats
+            values += (_mean(total, first.heartbeats + second.heartbeats), max(highest, other_highest))
+    return Slot(first.hour, max(first.health, second.health), first.heartbeats + second.heartbeats, *values)
+
+
+def whole_day(slots: Iterable[Slot]) -> Slot | None:
+    """Return one slot for all of `slots`, None when there are none."""
+    day: Slot | None = None
+    for slot in slots:
+        day = slot._replace(hour=WHOLE_DAY) if day is None else merged(day, slot)
+    return day
+
+
+def _mean(total: int, count: int) -> int:
+    return round(total / count)
