@@ -16,7 +16,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from tests.e2e.fleet import Fleet, NotObservedError, until
+from tests.e2e.fleet import MARKER, Fleet, NotObservedError, until
 
 DEVICES = (
     ("shop-1", "canary"),
@@ -182,16 +182,17 @@ def main() -> int:
 
 def stop(folder: Path, console: Console) -> int:
     """End everything that an earlier run left running below `folder`, and remove it."""
-    processes = list(Fleet(folder).processes())
-    if not folder.is_dir() or not processes:
-        console.print(f"Nothing of a demonstration runs below {folder}.")
+    fleet = Fleet(folder)
+    if not (fleet.folder / MARKER).is_file():
+        console.print(f"{folder} is not the folder of a demonstration, so nothing there is touched.")
         return 1
+    processes = list(fleet.processes())
     for process in processes:
         process.terminate()
     _, alive = psutil.wait_procs(processes, timeout=20)
     for process in alive:
         process.kill()
-    shutil.rmtree(folder)
+    shutil.rmtree(fleet.folder)
     console.print(f"{len(processes)} processes ended and {folder} removed.")
     return 0
 

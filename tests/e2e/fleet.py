@@ -26,6 +26,8 @@ import psutil
 
 BIN = Path(sys.executable).parent
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "fleet-repo"
+MARKER = "fleet-of-a-test"
+"""A file that a fleet puts into its folder: nothing is ended or removed below a folder without it."""
 T = TypeVar("T")
 
 
@@ -95,6 +97,14 @@ class Fleet:
     url: str = ""
     agents: dict[str, Agent] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self.folder = self.folder.resolve()
+
+    def mark(self) -> None:
+        """Make the folder this fleet's own."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / MARKER).touch()
+
     @property
     def data(self) -> Path:
         """The hub's data directory."""
@@ -115,6 +125,7 @@ class Fleet:
 
     def start_hub(self) -> None:
         """Start `flaghoist-hub up` on free ports (the same ones after a restart) and wait until it answers."""
+        self.mark()
         log = (self.folder / "hub.log").open("ab")
         self.hub = subprocess.Popen(
             [
@@ -326,15 +337,21 @@ class Fleet:
         return killed
 
     def processes(self) -> Iterator[psutil.Process]:
-        """Every process, our own aside, that works in this fleet's folder or was told of it."""
-        marker = str(self.folder)
+        """Every process, our own aside, that works in this fleet's folder or was told of it.
+
+        Yields nothing for a folder that no fleet marked as its own.
+        """
+        if not (self.folder / MARKER).is_file():
+            return
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error, OSError):
                 if process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE:
                     told = process.environ().get("FLAGHOIST_STATE_DIR", "")
-                    named = any(word.startswith(marker) for word in process.cmdline())
-                    if named or told.startswith(marker) or process.cwd().startswith(marker):
+                    if any(self._is_below(place) for place in (told, process.cwd(), *process.cmdline())):
                         yield process
+
+    def _is_below(self, text: str) -> bool:
+        return text.startswith("/") and Path(text).is_relative_to(self.folder)
 
 
 def _edge_environment() -> dict[str, str]:
