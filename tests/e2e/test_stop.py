@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 from rich.console import Console
 
 from tests.e2e.demo import stop
@@ -33,7 +34,7 @@ def test_only_what_works_in_the_folder_itself_is_ended(tmp_path: Path) -> None:
     own, other = sleeper(demo / "device"), sleeper(neighbour)
     try:
         assert stop(demo, Console(quiet=True)) == 0
-        assert own.wait(timeout=20) != 0
+        assert not psutil.pid_exists(own.pid)
         assert other.poll() is None and neighbour.is_dir() and not demo.exists()
     finally:
         for process in (own, other):
