@@ -137,7 +137,7 @@ def carry_out(made: Built) -> None:
     for run in BUILD.every("RUN"):
         if "apt-get" in run:
             continue
-        script = made.at(run).replace("file://$(echo ", f"file://$(cd {made.folder} && echo ")
+        script = made.at(run)
         done = subprocess.run(
             ["/bin/sh", "-ec", script],
             cwd=source,
