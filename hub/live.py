@@ -57,7 +57,7 @@ async def _stream(request: AnyRequest, streams: Streams, after: int | None, abou
     text = request.headers.get("last-event-id", "")
     if text and not (text.isascii() and text.isdigit() and len(text) < 19):
         raise Invalid("Last-Event-ID must be the number of an event.", rule="last_event_id")
-    if after is not None and after < 0:
+    if after is not None and not 0 <= after < 2**62:
         raise Invalid("after must be the number of an event.", rule="after")
     begin = int(text) if text else after
     if begin is None:

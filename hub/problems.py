@@ -67,6 +67,13 @@ def on_store_error(_request: AnyRequest, error: StoreBusy | StoreFull) -> Respon
     )
 
 
+def on_overflow(_request: AnyRequest, _error: OverflowError) -> Response[dict[str, Any]]:
+    """A number that no database column holds, in a path or query."""
+    return problem(
+        HTTPStatus.BAD_REQUEST, "Bad Request", "A number in the request is beyond 64 bits.", rule="number"
+    )
+
+
 def on_bug(request: AnyRequest, error: Exception) -> Response[dict[str, Any]]:
     """Our own fault: logged whole, shown without its inside."""
     _log.error("request failed", method=request.method, path=request.url.path, exc_info=error)
@@ -83,5 +90,6 @@ HANDLERS = {
     HTTPException: on_http_exception,
     StoreBusy: on_store_error,
     StoreFull: on_store_error,
+    OverflowError: on_overflow,
     Exception: on_bug,
 }

@@ -83,10 +83,10 @@ class Artifacts:
         return {"release": release.id, "sha256": release.bundle.sha256, "size": release.bundle.size}
 
     def find(self, role: str, release_id: str) -> tuple[Path, str, int]:
-        """Return a published bundle's file, SHA-256 and size (bytes); raises `NotFound`."""
+        """Return a published bundle's file, SHA-256 and size (bytes); raises `NotFound` and `Damaged`."""
         with self._store.read() as tx:
             row = _artifact(tx, role, release_id)
-        return self._files.path(row["sha256"]), row["sha256"], row["size"]
+        return self._files.whole(row["sha256"], row["size"]), row["sha256"], row["size"]
 
     def checksums(self, role: str, release_id: str) -> bytes:
         """Return the canonical checksums document of a published bundle; raises `NotFound`."""

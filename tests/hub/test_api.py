@@ -76,6 +76,11 @@ def test_credentials_that_are_none_are_refused_without_a_trace(world: World, hea
         pytest.param("POST", "/devices/register", b"", 422, id="an empty registration"),
         pytest.param("POST", "/devices/register", b"\xc1" * 50, 422, id="a garbled registration"),
         pytest.param("GET", "/telemetry/quarantine?limit=0", b"", 422, id="a limit of nothing"),
+        pytest.param(
+            "GET", "/trust/roots/99999999999999999999", b"", 400, id="a number beyond 64 bits in a path"
+        ),
+        pytest.param("GET", "/events?after=99999999999999999999", b"", 422, id="one in a stream"),
+        pytest.param("GET", "/releases?cursor=-99999999999999999999", b"", 400, id="one in a query"),
         pytest.param("GET", "/schemas/status/9", b"", 404, id="no such schema version"),
     ],
 )
@@ -137,6 +142,32 @@ def test_a_bundle_that_is_known_is_not_sent_again_and_another_is_not_resumed(wor
     assert world.client.get(path, headers={"If-None-Match": etag}).status_code == 304
     resumed = world.client.get(path, headers={"Range": "bytes=5-", "If-Range": '"another"'})
     assert resumed.status_code == 200 and resumed.content == make_bundle()
+
+
+@pytest.mark.parametrize(
+    ("damage", "status", "rule"),
+    [
+        pytest.param(
+            lambda path: path.write_bytes(b"x" + path.read_bytes()[1:]), 503, "artifact_damaged", id="a byte"
+        ),
+        pytest.param(
+            lambda path: path.write_bytes(path.read_bytes()[:10]), 503, "artifact_damaged", id="cut short"
+        ),
+        pytest.param(lambda path: path.unlink(), 404, "artifact_missing", id="gone"),
+    ],
+)
+def test_a_bundle_that_the_disk_lost_is_not_served_and_is_mended_by_publishing_again(
+    world: World, damage: Any, status: int, rule: str
+) -> None:
+    path = f"/artifacts/kiosk/{world.publish(1)}"
+    etag = world.client.get(f"{path}/bundle").headers["etag"]
+    (stored,) = [file for file in world.files.path("00" * 32).parent.parent.rglob("*") if file.is_file()]
+    damage(stored)
+    for headers in ({}, {"If-None-Match": etag}):
+        refused = world.client.get(f"{path}/bundle", headers=headers)
+        assert refused.status_code == status and refused.json()["rule"] == rule
+    assert world.client.post(path, content=make_bundle()).status_code == 201
+    assert world.client.get(f"{path}/bundle").content == make_bundle()
 
 
 def test_the_checksums_served_are_the_bytes_that_were_signed(world: World) -> None:
