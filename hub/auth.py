@@ -15,12 +15,14 @@ from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
 from hub.caller import Caller
-from hub.errors import Forbidden, Unauthorised
-from hub.identity.files import write_atomic
+from hub.errors import Forbidden, SetupError, Unauthorised
+from hub.identity.files import read_private, write_atomic
 from hub.store import Store, Tx
 from topics import devicetoken
 from topics.errors import DecodeError
 
+MIN_TOKEN = 20
+"""Characters of an admin's token, at the least."""
 ANONYMOUS = Caller("anonymous", "public")
 _HINT = "Send `Authorization: Bearer TOKEN`; the first admin's token is in the file admin.token of the hub's data."
 
@@ -85,7 +87,7 @@ def guard(
 def ensure_admin(store: Store, path: Path, now: int) -> None:
     """Make the first admin's token at the first start: hashed in the store, as text in `path` (0600)."""
     if path.exists():
-        token = path.read_text().strip()
+        token = _read_token(path)
     else:
         token = "fhadm_" + secrets.token_urlsafe(32)
         write_atomic(path, (token + "\n").encode(), 0o600)
@@ -95,6 +97,17 @@ def ensure_admin(store: Store, path: Path, now: int) -> None:
             "ON CONFLICT (token_sha256) DO NOTHING",
             {"hash": _digest(token), "now": now},
         )
+
+
+def _read_token(path: Path) -> str:
+    """Return the admin's token; raises `SetupError` when the file is open to others, empty or no text."""
+    try:
+        token = read_private(path).decode("ascii").strip()
+    except UnicodeDecodeError:
+        token = ""
+    if len(token) < MIN_TOKEN:
+        raise SetupError(f"{path} holds no token; delete it, and the next start makes another.")
+    return token
 
 
 def _digest(token: str) -> str:

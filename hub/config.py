@@ -8,6 +8,7 @@ import secrets
 import socket
 from contextlib import suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -46,7 +47,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 def parse_address(text: str) -> Address:
     """Return `HOST:PORT` as an address; raises `SetupError`."""
     host, colon, port = text.rpartition(":")
-    if not colon or not port.isdigit() or int(port) > 65_535 or not host:
+    bracketed = host.startswith("[") and host.endswith("]")
+    if not colon or not port.isdigit() or int(port) > 65_535 or not host or (":" in host and not bracketed):
         raise SetupError(f"{text!r} is not an address; write HOST:PORT, for instance 127.0.0.1:8080.")
     return Address(host.strip("[]"), int(port))
 
@@ -59,6 +61,22 @@ def check_loki(url: str) -> str:
         raise SetupError(
             f"{url!r} is not the URL of a Loki; write http://HOST:PORT, for instance http://127.0.0.1:3100."
         ) from None
+
+
+def check_public_http(url: str) -> str:
+    """Return the URL by which devices reach the API, or "" for none; raises `SetupError`."""
+    parts = urlsplit(url)
+    good = parts.scheme in ("http", "https") and parts.hostname and not parts.query and url.isprintable()
+    if url and (not good or " " in url):
+        raise SetupError(
+            f"{url!r} is not a URL; write http://HOST:PORT or https://HOST, as devices reach it."
+        )
+    return url.rstrip("/")
+
+
+def check_public_mqtt(text: str) -> str:
+    """Return the address by which devices reach the broker, or "" for none; raises `SetupError`."""
+    return str(parse_address(text)) if text else ""
 
 
 def open_data(folder: Path) -> int:

@@ -7,6 +7,7 @@ worker threads too; an event's line, written when it is sealed, has the id of th
 
 from __future__ import annotations
 
+import logging
 import sys
 from typing import TextIO
 
@@ -44,3 +45,18 @@ def configure(*, terminal: bool | None = None) -> None:
         logger_factory=_Loggers(sys.stderr),
         cache_logger_on_first_use=False,
     )
+    _adopt_standard_logging()
+
+
+def _adopt_standard_logging() -> None:
+    """Let what libraries log through the standard library come out as our own lines do."""
+    root = logging.getLogger()
+    root.handlers = [_Adopted()]
+    root.setLevel(logging.WARNING)
+
+
+class _Adopted(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        log = structlog.get_logger(record.name)
+        exc_info = record.exc_info if record.exc_info and record.exc_info[0] else None
+        log.log(record.levelno, record.getMessage(), **({"exc_info": exc_info} if exc_info else {}))

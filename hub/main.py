@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 from importlib.metadata import version
@@ -71,14 +72,17 @@ def up(
     Port 0 takes a free port at the first start and the same one, if it is free, ever after.
     """
     configure()
+    os.umask(0o077)  # the database holds secrets, whatever the folder's own mode
     try:
+        if str(data) in ("", "."):
+            raise SetupError("--data must name a folder of the hub's own, for instance --data ./hub.")
         settings = config.Settings(
             data=data.absolute(),
             fleet=fleet,
             http=config.parse_address(http),
             mqtt=config.parse_address(mqtt),
-            public_http=public_http,
-            public_mqtt=public_mqtt,
+            public_http=config.check_public_http(public_http),
+            public_mqtt=config.check_public_mqtt(public_mqtt),
             update_interval=update_interval,
             lines=lines,
             loki=config.check_loki(loki),
@@ -86,6 +90,10 @@ def up(
         asyncio.run(_serve(settings))
     except SetupError as error:
         click.echo(f"flaghoist-hub: {error}", err=True)
+        sys.exit(EXIT_SETUP)
+    except OSError as error:
+        where = f" {error.filename}" if error.filename else ""
+        click.echo(f"flaghoist-hub: The system refused{where}: {error.strerror or error}.", err=True)
         sys.exit(EXIT_SETUP)
 
 

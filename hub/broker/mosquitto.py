@@ -50,6 +50,10 @@ _DROPPING: Final = "messages are being dropped"
 _log = structlog.get_logger("mosquitto")
 
 
+class UnreadableDatabase(SetupError):  # noqa: N818  (named by outcome)
+    """Mosquitto cannot read what it saved at its last stop."""
+
+
 class PortInUse(SetupError):  # noqa: N818  (named by outcome)
     """Another program listens on a port that the broker needs."""
 
@@ -216,10 +220,22 @@ class Mosquitto:
             try:
                 await self._launch()
                 break
+            except UnreadableDatabase as error:
+                if not tries_left:
+                    raise
+                self._set_database_aside(error)
             except PortInUse:
                 # Somebody took a free port between our choice and the broker's bind: choose again.
                 if not chosen_here or not tries_left:
                     raise
+
+    def _set_database_aside(self, error: UnreadableDatabase) -> None:
+        # What the broker retained is hoisted again, and devices send durable reports until they are receipted.
+        database = self._settings.folder / "data" / "mosquitto.db"
+        database.replace(database.with_suffix(".unreadable"))
+        _log.error(
+            "the broker's database was set aside", reason=str(error), kept=str(database) + ".unreadable"
+        )
 
     async def _launch(self) -> None:
         lock = self._locks[-1]
@@ -348,8 +364,10 @@ def prepare_folder(folder: Path, owner: tuple[int, int] | None) -> None:
     try:
         for path in (folder, folder / "data"):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if owner:
-                os.chown(path, *owner)
+        if owner:
+            # All of it: a copy made as root, as backups are, belongs to root.
+            for path in (folder, *folder.rglob("*")):
+                os.chown(path, *owner, follow_symlinks=False)
     except OSError as error:
         raise SetupError(
             f"{folder} cannot be used for the broker ({error.strerror}); check its owner."
@@ -403,6 +421,8 @@ def _refusal(tail: list[str], settings: BrokerSettings) -> SetupError:
             f"Port {settings.device_port} or {settings.service_port} was taken by another program; start again."
         )
     reason = "; ".join(reasons) or "it said nothing"
+    if any("persistent database" in line or "restor" in line for line in tail):
+        return UnreadableDatabase(f"Mosquitto cannot read its database: {reason}")
     return SetupError(f"Mosquitto refused {settings.folder / 'mosquitto.conf'}: {reason}")
 
 

@@ -57,6 +57,38 @@ def a_file(data: Path) -> None:
     data.write_text("")
 
 
+def made(data: Path) -> None:
+    assert (
+        up(data, "--mqtt", "nowhere:0").returncode == 3
+    )  # makes store, token and keys, then fails on the address
+
+
+def open_token(data: Path) -> None:
+    made(data)
+    (data / "admin.token").chmod(0o644)
+
+
+def empty_token(data: Path) -> None:
+    made(data)
+    (data / "admin.token").write_text("")
+
+
+def garbled_token(data: Path) -> None:
+    made(data)
+    (data / "admin.token").write_bytes(b"\xff\xfe" * 20)
+
+
+def token_folder(data: Path) -> None:
+    made(data)
+    (data / "admin.token").unlink()
+    (data / "admin.token").mkdir()
+
+
+def artifacts_file(data: Path) -> None:
+    data.mkdir()
+    (data / "artifacts").write_text("")
+
+
 @pytest.mark.parametrize(
     ("prepare", "words", "says"),
     [
@@ -66,6 +98,18 @@ def a_file(data: Path) -> None:
             another_fleet, (), "belongs to the fleet 'ships'", id="a data directory of another fleet"
         ),
         pytest.param(open_key, (), "deployment.key", id="a key that others can read"),
+        pytest.param(open_token, (), "admin.token can be read by others", id="a token that others can read"),
+        pytest.param(empty_token, (), "holds no token", id="an empty token"),
+        pytest.param(garbled_token, (), "holds no token", id="a token that is no text"),
+        pytest.param(token_folder, (), "admin.token", id="a folder in the token's place"),
+        pytest.param(artifacts_file, (), "artifacts", id="a file in the place of a folder"),
+        pytest.param(
+            None, ("--public-http", "ftp://x y"), "is not a URL", id="a URL that devices cannot call"
+        ),
+        pytest.param(
+            None, ("--public-mqtt", "a:b:c"), "is not an address", id="a public address that is none"
+        ),
+        pytest.param(None, ("--data", ""), "--data must name", id="an empty data directory"),
         pytest.param(None, ("--http", "8080"), "is not an address", id="an address without a host"),
         pytest.param(None, ("--http", "127.0.0.1:99999"), "is not an address", id="a port beyond all ports"),
         pytest.param(
@@ -84,6 +128,14 @@ def test_a_machine_that_is_not_ready_is_told_in_one_sentence(
     assert done.returncode == 3, done.stderr
     lines = [line for line in done.stderr.splitlines() if not line.startswith("{")]
     assert len(lines) == 1 and lines[0].startswith("flaghoist-hub: ") and says in lines[0]
+
+
+def test_what_the_hub_keeps_is_its_own_though_the_folder_is_open(tmp_path: Path) -> None:
+    data = tmp_path / "hub"
+    data.mkdir(mode=0o755)
+    made(data)
+    for path in (data / "hub.db", data / "admin.token", data / "keys" / "deployment.key"):
+        assert path.stat().st_mode & 0o077 == 0, path
 
 
 @pytest.mark.parametrize("option", ["--http", "--mqtt"])

@@ -207,6 +207,33 @@ def test_a_broker_that_dies_is_started_again_on_the_same_ports(tmp_path: Path) -
     run(local(tmp_path), tmp_path, body, backoff_seconds=0.01)
 
 
+def test_a_database_that_it_cannot_read_is_set_aside_and_kept(tmp_path: Path) -> None:
+    settings = local(tmp_path)
+    saved = settings.folder / "data" / "mosquitto.db"
+    saved.parent.mkdir(parents=True)
+    saved.write_bytes(b"garbage" * 100)
+
+    async def body(broker: Mosquitto) -> None:
+        assert broker.pid is not None
+
+    run(settings, tmp_path, body)
+    assert saved.with_suffix(".unreadable").read_bytes() == b"garbage" * 100
+
+
+def test_a_copy_made_as_root_starts_as_well(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root makes files that the broker's user may not read")
+
+    async def body(broker: Mosquitto) -> None:
+        assert broker.pid is not None
+
+    settings = local(tmp_path)
+    run(settings, tmp_path, body)
+    for path in settings.folder.rglob("*"):
+        os.chown(path, 0, 0)
+    run(settings, tmp_path, body)
+
+
 def test_while_it_cannot_be_restarted_the_problem_is_a_sentence(tmp_path: Path) -> None:
     async def body(broker: Mosquitto) -> None:
         program = tmp_path / "bin" / "mosquitto"
