@@ -39,7 +39,7 @@ def run(paths: Paths, *, tell: int | None, parent: int | None) -> int:
         device=identity.device,
         variables=config.load_variables(paths.root),
         clock=clock,
-        fetcher=lambda urls: _fetcher(settings, identity, urls, clock),
+        fetcher=lambda urls: fetcher(settings, identity, urls, clock),
         tell=lambda: _tell(tell),
     )
     try:
@@ -64,7 +64,8 @@ def _tell(pipe: int | None) -> None:
             os.write(pipe, b".")
 
 
-def _fetcher(settings: Settings, identity: Identity, urls: list[str], clock: SystemClock) -> Fetcher:
+def fetcher(settings: Settings, identity: Identity, urls: list[str], clock: SystemClock) -> Fetcher:
+    """Return what downloads from `urls` in the name of this device."""
     sources = Sources(
         urls=urls,
         hub=identity.device.http_url,

@@ -13,15 +13,20 @@ from pathlib import Path
 
 from edge.config import DEFAULT_HOOKS, DEFAULT_STATE, Paths
 from edge.errors import EdgeError
+from edge.simulate import options
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
     arguments = sys.argv[1:] if argv is None else argv
     chosen = _parser().parse_args(arguments)
-    paths = Paths(chosen.state.absolute(), chosen.hooks.absolute())
     try:
         # Each verb loads only its own modules: the agent that stays in memory carries none of the others.
+        if chosen.verb == "simulate":
+            from edge.simulate import command
+
+            return command.run(chosen)
+        paths = Paths(chosen.state.absolute(), chosen.hooks.absolute())
         match chosen.verb:
             case "enrol":
                 return _enrol(paths, chosen)
@@ -78,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     _verb(verbs, "once", "connect, act, report, say when to wake next, exit")
     status = _verb(verbs, "status", "show what runs here, without a network")
     status.add_argument("--json", action="store_true", help="as JSON")
+    options.add(verbs)
     update = _verb(verbs, "update", None)
     update.add_argument("--tell", type=int, default=None)
     update.add_argument("--parent", type=int, default=None)

@@ -29,7 +29,7 @@ def run(paths: Paths, arguments: list[str], *, once: bool) -> int:
     settings = config.load_settings(paths.root)
     config.load_variables(paths.root)  # a line that is wrong is better told now than in an update
     paths.make()
-    lock = _lock(paths.root / "lock")
+    lock = hold(paths.root / "lock")
     device = identity.device
     child = Child(lambda: jobs.command(paths))
     link = MqttLink(device.mqtt_host, device.mqtt_port, device.device_id, settings.keepalive_seconds)
@@ -54,8 +54,11 @@ def run(paths: Paths, arguments: list[str], *, once: bool) -> int:
     return 0
 
 
-def _lock(path: Path) -> int:
-    """Hold the state directory. A lock that a killed process held is gone with it."""
+def hold(path: Path) -> int:
+    """Hold the state directory by the lock at `path`; raises `NotReady` when another process does.
+
+    A lock that a killed process held is gone with it.
+    """
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -24,11 +24,16 @@ def ask(paths: Paths, version: int) -> None:
     disk.replace(paths.wanted_roots / "after", str(version).encode())
 
 
+def is_asked(paths: Paths) -> bool:
+    """Whether roots are asked for."""
+    return (paths.wanted_roots / "after").exists()
+
+
 def fetch(paths: Paths, hub: str, tls: ssl.SSLContext) -> None:
     """Fetch what was asked for, if anything was. A hub that does not answer is asked another time."""
-    asked = paths.wanted_roots / "after"
-    if not asked.exists():
+    if not is_asked(paths):
         return
+    asked = paths.wanted_roots / "after"
     first = int(asked.read_bytes()) + 1
     for version in range(first, first + MOST):
         url = f"{hub.rstrip('/')}/trust/roots/{version}"

@@ -186,7 +186,12 @@ class Updater:
         problem = probation.watch(self._paths, self._tools.settings, self._hooks(), self._place(), info)
         if problem:
             self._roll_back(problem)
-            return
+        else:
+            self._commit()
+
+    def _commit(self) -> None:
+        """Take what passed probation as the release that runs."""
+        release = self._update.release
         running = Installed(release, self._tools.clock.wall() // 1000)
         # One that `redeploy` brought through probation ends a stay in safe mode.
         reason = f"{release.id} was committed"
