@@ -133,7 +133,9 @@ def carry_out(made: Built) -> None:
             shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(ROOT / name, source)
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    # Debian's Python, as in the image: others may lie where the image's user may not read.
+    path = f"/usr/bin:{os.environ['PATH']}"
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"PATH": path}
     for run in BUILD.every("RUN"):
         if "apt-get" in run:
             continue

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
+from urllib.request import urlopen
 
+import psutil
 import pytest
 
 from edge.config import DEFAULT_STATE
 from edge.main import _parser
 from hub.main import up
+from tests.e2e.fleet import BIN, free_port, until
 
 UNITS = Path(__file__).parents[2] / "systemd"
 NAMES = sorted(path.name for path in UNITS.iterdir() if path.suffix in (".service", ".timer"))
@@ -196,3 +202,69 @@ def test_user_and_folders_are_made_as_written(tmp_path: Path) -> None:
     ):
         found = (tmp_path / name).stat()
         assert (found.st_mode & 0o7777, found.st_uid) == (mode, owner), name
+
+
+# What the hub's unit refuses
+
+
+def members(name: str) -> set[str]:
+    """Every system call of a set of systemd's, its subsets included."""
+    listed = subprocess.run(
+        ["systemd-analyze", "syscall-filter", name], capture_output=True, text=True, timeout=30, check=True
+    )
+    lines = [line.strip() for line in listed.stdout.splitlines()[1:]]
+    found = {line for line in lines if line and line[0] not in "#@"}
+    return found.union(*(members(line) for line in lines if line.startswith("@")))
+
+
+def allowed(name: str) -> set[str]:
+    """The system calls that a unit lets through; its assignments add and, with ~, take away, in order."""
+    found: set[str] = set()
+    for key, value in settings(name):
+        if key == "SystemCallFilter":
+            words = value.removeprefix("~").split()
+            named = set().union(*(members(word) if word.startswith("@") else {word} for word in words))
+            found = found - named if value.startswith("~") else found | named
+    return found
+
+
+@pytest.mark.heavy
+@systemd
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is missing (apt install strace)")
+def test_the_hub_and_its_broker_make_no_call_that_the_unit_refuses() -> None:
+    """From start to a live API to an orderly stop, as a user that is not root."""
+    folder = Path(tempfile.mkdtemp(prefix="flaghoist-unit-"))
+    user: list[str] = []
+    if os.geteuid() == 0:
+        os.chown(folder, 65534, 65534)
+        user = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
+    address = f"127.0.0.1:{free_port()}"
+    hub, data, trace = str(BIN / "flaghoist-hub"), str(folder / "data"), folder / "trace"
+    command = [*user, hub, "up", "--data", data, "--http", address, "--mqtt", "127.0.0.1:0"]
+    with (folder / "log").open("wb") as log:
+        traced = subprocess.Popen(
+            ["strace", "-f", "-qq", "-o", str(trace), *command], stdout=log, stderr=log, cwd=folder
+        )
+    try:
+
+        def live() -> bool:
+            assert traced.poll() is None, (folder / "log").read_text()[-2000:]
+            with contextlib.suppress(OSError), urlopen(f"http://{address}/health/live", timeout=5) as answer:
+                return bool(answer.status == 200)
+            return False
+
+        until("a live API", live, seconds=90, every=0.5)
+        (child,) = psutil.Process(traced.pid).children()
+        child.terminate()
+        assert traced.wait(60) == 0
+        # What setpriv does to become that user is systemd's business under the unit.
+        own = trace.read_text(errors="replace").partition(f'execve("{hub}"')[2]
+        calls = set(re.findall(r"^\d+ +([a-z_][a-z_0-9]*)\(", own, re.M))
+        assert {"execve", "capset", "bind", "accept4"} <= calls
+        assert calls - allowed(HUB) == set()
+    finally:
+        if traced.poll() is None:
+            for process in [*psutil.Process(traced.pid).children(recursive=True), traced]:
+                process.kill()
+            traced.wait()
+        shutil.rmtree(folder)
