@@ -2,8 +2,8 @@
 
 0    done
 1    Refused       the operation said no, or failed
-2    usage         click's own errors, and an option whose value cannot be meant
-3    SetupError    this machine: a file, a program, a key with open permissions
+2    usage         click's own errors, and an option whose value cannot be meant (`hub.usage`)
+3    SetupError    this machine: a file, a program, a key with open permissions; any `OSError`
 4    Unreachable   the hub does not answer
 5    NotTrusted    a signature, hash or trust check refused (`topics.errors.TrustError` as well)
 130  interrupted from the keyboard
@@ -13,18 +13,13 @@ from __future__ import annotations
 
 from typing import Final
 
-import click
-
 from hub.errors import HubError, SetupError
 from topics.errors import TrustError
 
-DONE: Final = 0
 REFUSED: Final = 1
-USAGE: Final = 2
 NOT_READY: Final = 3
 UNREACHABLE: Final = 4
 NOT_TRUSTED: Final = 5
-INTERRUPTED: Final = 130
 
 
 class Refused(HubError):  # noqa: N818  (named by outcome)
@@ -42,8 +37,8 @@ class NotTrusted(HubError):  # noqa: N818
 def exit_code(error: Exception) -> int:
     """Return the exit code that `error` ends the command with."""
     table: tuple[tuple[type[Exception], int], ...] = (
-        (click.UsageError, USAGE),
         (SetupError, NOT_READY),
+        (OSError, NOT_READY),
         (Unreachable, UNREACHABLE),
         (NotTrusted, NOT_TRUSTED),
         (TrustError, NOT_TRUSTED),

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
+from typing import Final
 
 import click
 
+from hub import usage
 from hub.cli import errors
 from hub.cli.devices import device
 from hub.cli.keyring import keys
-from hub.cli.output import clean
 from hub.cli.releases import release
 from hub.cli.rollouts import rollout
 from hub.cli.rootchain import add_to as add_root_commands
@@ -20,9 +22,11 @@ from hub.cli.roots import root
 from hub.errors import HubError
 from topics.errors import ContractError
 
+PROG: Final = "flaghoist"
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(version("flaghoist"), prog_name="flaghoist")
+@click.version_option(version("flaghoist"), prog_name=PROG)
 def cli() -> None:
     """Build, sign, publish and watch the releases of a fleet.
 
@@ -36,23 +40,18 @@ for command in (keys, root, release, rollout, device):
 
 
 def run(args: Sequence[str]) -> int:
-    """Run the command line `args` and return its exit code. Prints, never raises.
-
-    When the reader of the output has gone (`| head`), click ends the process quietly with 1.
-    """
+    """Run the command line `args` and return its exit code. Prints, never raises."""
     try:
-        code = cli.main(args=list(args), prog_name="flaghoist", standalone_mode=False)
-        return code if isinstance(code, int) else errors.DONE
-    except click.exceptions.NoArgsIsHelpError as error:
-        print(error.format_message(), file=sys.stderr)
-        return errors.USAGE
-    except click.UsageError as error:
-        path = error.ctx.command_path if error.ctx else "flaghoist"
-        return _fail(error, f"{error.format_message().rstrip('.')} (see `{path} --help`)")
+        return usage.outcome(cli, PROG, args)
     except (HubError, ContractError) as error:
         return _fail(error, str(error))
-    except (click.Abort, KeyboardInterrupt):
-        return errors.INTERRUPTED
+    except OSError as error:
+        # What no command expected: a working folder that is gone, a path of a thousand letters.
+        where = f" {error.filename}" if error.filename else ""
+        return _fail(
+            error,
+            f"the system refused{where} ({error.strerror or error}); check the path, its owner and mode",
+        )
     except Exception as error:
         if os.environ.get("FLAGHOIST_DEBUG"):
             raise
@@ -64,10 +63,13 @@ def run(args: Sequence[str]) -> int:
 
 
 def _fail(error: Exception, sentence: str) -> int:
-    print(f"flaghoist: {clean(' '.join(sentence.split()))}", file=sys.stderr)
+    usage.say(PROG, sentence)
     return errors.exit_code(error)
 
 
 def main() -> None:
     """Entry point of the console script."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal that cannot show a character shows its code; no result is lost over it.
+        sys.stdout.reconfigure(errors="backslashreplace")
     sys.exit(run(sys.argv[1:]))

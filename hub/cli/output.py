@@ -15,10 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-
-def clean(text: object) -> str:
-    """Return `text` on one line and without control characters: names from devices must not steer a terminal."""
-    return "".join(char if char.isprintable() else " " for char in str(text))
+from hub.usage import clean
 
 
 def seconds(time: object) -> object:
@@ -31,7 +28,14 @@ def seconds(time: object) -> object:
 
 def emit_json(value: Any, *, indent: int | None = 2) -> None:
     """Print `value` as JSON; `indent` None puts it on one line, for streams."""
-    print(json.dumps(msgspec.to_builtins(value), indent=indent, ensure_ascii=False), flush=True)
+    plain = msgspec.to_builtins(value)
+    text = json.dumps(plain, indent=indent, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding)
+    except UnicodeEncodeError:
+        # JSON's own escapes, since those of the stream would be no JSON.
+        text = json.dumps(plain, indent=indent)
+    print(text, flush=True)
 
 
 def emit(text: str) -> None:

@@ -19,6 +19,7 @@ from hub.cli.api import Hub
 from hub.cli.errors import Refused, Unreachable
 from hub.cli.options import hub_options, json_option
 from hub.cli.promotions import path_of
+from hub.usage import clean
 
 PATIENCE: Final = 30.0
 """Seconds without an answer after which a watch gives up: longer than a hub takes to restart."""
@@ -202,8 +203,8 @@ def _picture(progress: Progress) -> Group:
         ]
         for entry in progress.segments
     ]
-    title = Text(f"{output.clean(progress.id)}  {progress.state}", style="bold")
-    reason = [Text(output.clean(progress.reason))] if progress.reason else []
+    title = Text(f"{clean(progress.id)}  {progress.state}", style="bold")
+    reason = [Text(clean(progress.reason))] if progress.reason else []
     return Group(title, *reason, output.grid(columns, rows))
 
 

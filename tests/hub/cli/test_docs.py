@@ -10,6 +10,7 @@ import click
 import msgspec
 import pytest
 
+from hub import usage
 from hub.cli import errors
 from hub.cli.main import cli
 from hub.cli.rollouts import SETTLED, STATES
@@ -82,6 +83,7 @@ def test_every_state_to_wait_for_is_documented(state: str) -> None:
 def test_the_exit_codes_are_those_of_the_command() -> None:
     table = CLI.partition("## Exit codes")[2].partition("\n## ")[0]
     codes = {value for name, value in vars(errors).items() if name.isupper() and isinstance(value, int)}
+    codes |= {0, click.UsageError.exit_code, usage.INTERRUPTED}
     assert {int(code) for code in re.findall(r"^\| (\d+) \|", table, re.M)} == codes
 
 

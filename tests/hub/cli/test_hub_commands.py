@@ -385,37 +385,6 @@ def test_the_token_may_come_from_a_file(flaghoist: Flaghoist, hub: FakeHub, tmp_
     assert hub.requests[0].headers["Authorization"] == "Bearer from-a-file"
 
 
-@pytest.mark.parametrize(
-    ("args", "message"),
-    [
-        pytest.param(
-            ["relase"],
-            "No such command 'relase'. Did you mean 'release'? (see `flaghoist --help`)",
-            id="typo",
-        ),
-        pytest.param(
-            ["release", "build"],
-            "Missing option '--role' (see `flaghoist release build --help`)",
-            id="missing",
-        ),
-        pytest.param(
-            ["keys", "show"], "Missing argument 'FILE' (see `flaghoist keys show --help`)", id="no-argument"
-        ),
-    ],
-)
-def test_usage_errors_are_one_line(flaghoist: Flaghoist, args: list[str], message: str) -> None:
-    ran = flaghoist(*args)
-    assert (ran.code, ran.err) == (2, f"flaghoist: {message}\n")
-
-
-@pytest.mark.parametrize("group", [[], ["keys"], ["root"], ["release"], ["rollout"], ["device"]])
-def test_a_group_alone_shows_its_commands_and_ends_with_2(flaghoist: Flaghoist, group: list[str]) -> None:
-    ran = flaghoist(*group)
-    assert ran.code == 2
-    assert "Commands:" in ran.err
-    assert flaghoist(*group, "--help").code == 0
-
-
 def test_a_fault_of_the_command_shows_no_traceback_unless_asked(
     flaghoist: Flaghoist, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
