@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import quote
 
 import click
 
 from hub.cli import output
 from hub.cli.api import Hub
-from hub.cli.options import hub_options, json_option
-from topics import names
-from topics.errors import TopicError
+from hub.cli.options import ROLE, device_argument, hub_options, json_option
 from topics.names import SEGMENTS
 
 SHOWN = (
@@ -34,7 +31,7 @@ def device() -> None:
 
 
 @device.command("list")
-@click.option("--role", help="Only devices of this role.")
+@click.option("--role", type=ROLE, help="Only devices of this role.")
 @click.option("--segment", type=click.Choice(SEGMENTS), help="Only devices of this segment.")
 @json_option
 @hub_options
@@ -49,12 +46,12 @@ def list_devices(role: str | None, segment: str | None, as_json: bool, hub: Hub)
 
 
 @device.command()
-@click.argument("device_id", metavar="ID")
+@device_argument
 @json_option
 @hub_options
 def show(device_id: str, as_json: bool, hub: Hub) -> None:
     """Show one device, with the hub's answer to whether it is eligible."""
-    item = hub.read(hub.get(f"/devices/{quote(device_id, safe='')}"), dict[str, Any])
+    item = hub.read(hub.get(f"/devices/{device_id}"), dict[str, Any])
     if as_json:
         output.emit_json(item)
         return
@@ -63,7 +60,7 @@ def show(device_id: str, as_json: bool, hub: Hub) -> None:
 
 
 @device.command()
-@click.option("--role", required=True, help="Role of the devices that will use the token.")
+@click.option("--role", required=True, type=ROLE, help="Role of the devices that will use the token.")
 @click.option("--segment", required=True, type=click.Choice(SEGMENTS), help="Their segment.")
 @click.option(
     "--uses", type=click.IntRange(1, 1_000_000), default=1, show_default=True, help="Devices that may use it."
@@ -75,10 +72,6 @@ def show(device_id: str, as_json: bool, hub: Hub) -> None:
 @hub_options
 def token(role: str, segment: str, uses: int, expires_in: int, as_json: bool, hub: Hub) -> None:
     """Make an enrolment token and print it; it is a secret and is shown only this once."""
-    try:
-        names.role(role)
-    except TopicError as error:
-        raise click.UsageError(str(error)) from None
     body = {"role": role, "segment": segment, "uses": uses, "expires_in": expires_in}
     answer = hub.read(hub.post("/devices/enrolment-tokens", body), dict[str, Any])
     if as_json:

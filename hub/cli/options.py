@@ -6,17 +6,55 @@ import os
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from hub.cli.api import Hub
 from hub.cli.files import read_small
+from hub.errors import SetupError
+from topics import names
+from topics.errors import TopicError
+
+
+class NameType(click.ParamType[str]):
+    """A name that `check` of `topics.names` lets through: anything else is wrong usage before the hub is asked."""
+
+    def __init__(self, name: str, check: Callable[[str], str]) -> None:
+        self.name = name
+        self._check = check
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return `value` as it is."""
+        try:
+            return self._check(value)
+        except TopicError as error:
+            self.fail(str(error), param, ctx)
+
+
+class FileType(click.Path):
+    """A path. An empty one, from a variable that was not set, is not the present folder."""
+
+    def __init__(self) -> None:
+        # Click's own question whether it can be read would answer 2 for what is this machine's fault (3).
+        super().__init__(path_type=Path, readable=False)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return `value` as a `Path`."""
+        if value == "":
+            self.fail("an empty text is not a path; write . for the present folder", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+RELEASE: Final = NameType("release", names.release_id)
+DEVICE: Final = NameType("device", names.device_id)
+ROLE: Final = NameType("role", names.role)
+FLEET: Final = NameType("fleet", names.fleet)
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for a script.")
-file_argument = click.Path(path_type=Path)
-
-
+file_argument = FileType()
+release_argument = click.argument("release_id", metavar="ID", type=RELEASE)
+device_argument = click.argument("device_id", metavar="ID", type=DEVICE)
 url_option = click.option(
     "--url", envvar="FLAGHOIST_URL", help="Address of the hub's API; default $FLAGHOIST_URL."
 )
@@ -49,14 +87,20 @@ def connect(url: str | None, token_file: Path | None) -> Hub:
 
 
 def _token(path: Path | None) -> str:
-    if path is None:
-        token = os.environ.get("FLAGHOIST_TOKEN", "").strip()
-    else:
+    if path is not None:
         token = read_small(path, "a token file").decode("ascii", "replace").strip()
+        if not _is_token(token):
+            raise SetupError(f"{path} does not hold a token; give the path of the hub's admin.token")
+        return token
+    token = os.environ.get("FLAGHOIST_TOKEN", "").strip()
     if not token:
         raise click.UsageError("no token is given; set FLAGHOIST_TOKEN or give --token-file")
-    if not (token.isascii() and token.isprintable()) or " " in token:
+    if not _is_token(token):
         raise click.UsageError(
             "the token is not one word of plain text; give the text of the hub's admin.token"
         )
     return token
+
+
+def _is_token(text: str) -> bool:
+    return bool(text) and text.isascii() and text.isprintable() and " " not in text

@@ -5,18 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import quote
 
 import click
 
 from hub.cli import output
 from hub.cli.api import Hub
-from hub.cli.options import hub_options, json_option
+from hub.cli.options import ROLE, hub_options, json_option, release_argument
 from topics.names import SEGMENTS
 
 
 @click.command("list")
-@click.option("--role", help="Only the releases of this role.")
+@click.option("--role", type=ROLE, help="Only the releases of this role.")
 @json_option
 @hub_options
 def list_releases(role: str | None, as_json: bool, hub: Hub) -> None:
@@ -42,7 +41,7 @@ def list_releases(role: str | None, as_json: bool, hub: Hub) -> None:
 
 
 @click.command()
-@click.argument("release_id", metavar="ID")
+@release_argument
 @json_option
 @hub_options
 def show(release_id: str, as_json: bool, hub: Hub) -> None:
@@ -51,7 +50,7 @@ def show(release_id: str, as_json: bool, hub: Hub) -> None:
 
 
 @click.command()
-@click.argument("release_id", metavar="ID")
+@release_argument
 @click.option(
     "--segment", required=True, type=click.Choice(SEGMENTS), help="Segment to offer the release to."
 )
@@ -95,7 +94,7 @@ def _show_preview(found: dict[str, Any], *, as_json: bool) -> None:
 
 def _order(verb: str, help_text: str) -> click.Command:
     @click.command(verb, help=help_text)
-    @click.argument("release_id", metavar="ID")
+    @release_argument
     @click.option("--reason", default="", help="Why, for the audit and for whoever asks later.")
     @json_option
     @hub_options
@@ -108,7 +107,11 @@ def _order(verb: str, help_text: str) -> click.Command:
 
 pause = _order("pause", "Stop offering a release; devices that have begun the swap finish it.")
 resume = _order("resume", "Offer a paused release again.")
-rollback = _order("rollback", "Take a release back: every device returns to the stable release.")
+rollback = _order(
+    "rollback",
+    "Take a release back: devices that took it return to the role's stable release before it. "
+    "Where there is none, as with a role's first release, they keep what they run.",
+)
 
 
 def add_to(group: click.Group) -> None:
@@ -142,5 +145,5 @@ def share(item: dict[str, Any]) -> str:
 
 
 def path_of(release_id: str) -> str:
-    """Return the API path of a release; the id may be anything that was typed."""
-    return f"/releases/{quote(release_id, safe='')}"
+    """Return the API path of a release."""
+    return f"/releases/{release_id}"

@@ -17,16 +17,25 @@ from hub.cli.api import Hub
 from hub.cli.errors import NotTrusted
 from hub.cli.files import read_small
 from hub.cli.gitrepo import Repository
-from hub.cli.options import connect, file_argument, hub_options, json_option, token_file_option, url_option
+from hub.cli.options import (
+    FLEET,
+    ROLE,
+    connect,
+    file_argument,
+    hub_options,
+    json_option,
+    token_file_option,
+    url_option,
+)
 from hub.cli.promotions import add_to, show_release
 from hub.cli.roots import now_ms, read_root
 from hub.errors import SetupError
 from hub.identity import keys as keyfiles
 from hub.identity.files import write_atomic
-from topics import codec, envelope, names, trust
+from topics import codec, envelope, trust
 from topics.channels import RELEASE_LIMIT
 from topics.documents import Release
-from topics.errors import DecodeError, TopicError
+from topics.errors import DecodeError
 
 CHUNK = 256 * 1024
 
@@ -37,7 +46,9 @@ def release() -> None:
 
 
 @release.command()
-@click.option("--role", required=True, help="Role to build: the folder roles/ROLE of the repository.")
+@click.option(
+    "--role", required=True, type=ROLE, help="Role to build: the folder roles/ROLE of the repository."
+)
 @click.option(
     "--repo", type=file_argument, default=Path(), show_default=True, help="The fleet's git repository."
 )
@@ -49,7 +60,7 @@ def release() -> None:
     type=click.IntRange(1, 2**53),
     help="Number of the release; default the hub's highest, plus one.",
 )
-@click.option("--fleet", required=True, help="Name of the fleet.")
+@click.option("--fleet", required=True, type=FLEET, help="Name of the fleet.")
 @click.option(
     "--out", type=file_argument, default=Path("releases"), show_default=True, help="Folder to build below."
 )
@@ -68,11 +79,6 @@ def build(
     as_json: bool,
 ) -> None:
     """Build the bundle and the unsigned release of a role; the same commit gives the same bytes."""
-    try:
-        names.role(role)
-        names.fleet(fleet)
-    except TopicError as error:
-        raise click.UsageError(str(error)) from None
     repository = Repository(repo)
     commit = repository.commit(revision)
     if sequence is None:

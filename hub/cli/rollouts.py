@@ -17,7 +17,7 @@ from rich.text import Text
 from hub.cli import output
 from hub.cli.api import Hub
 from hub.cli.errors import Refused, Unreachable
-from hub.cli.options import hub_options, json_option
+from hub.cli.options import hub_options, json_option, release_argument
 from hub.cli.promotions import path_of
 from hub.usage import clean
 
@@ -118,7 +118,7 @@ def rollout() -> None:
 
 
 @rollout.command()
-@click.argument("release_id", metavar="ID")
+@release_argument
 @click.option(
     "--until",
     type=click.Choice((*STATES, SETTLED)),

@@ -14,14 +14,14 @@ from hub.cli import output
 from hub.cli.api import Hub
 from hub.cli.errors import NotTrusted
 from hub.cli.files import read_small
-from hub.cli.options import file_argument, hub_options, json_option
+from hub.cli.options import FLEET, file_argument, hub_options, json_option
 from hub.cli.rootdoc import ROLES, make_root, parse_thresholds
 from hub.errors import SetupError
 from hub.identity import keys as keyfiles
 from hub.identity.files import write_atomic
-from topics import codec, envelope, names, trust
+from topics import codec, envelope, trust
 from topics.documents import Root, TrustRole
-from topics.errors import TopicError, TrustError
+from topics.errors import TrustError
 
 DAY_MS: Final = 86_400_000
 
@@ -40,7 +40,7 @@ def root() -> None:
 
 
 @root.command()
-@click.option("--fleet", required=True, help="Name of the fleet.")
+@click.option("--fleet", required=True, type=FLEET, help="Name of the fleet.")
 @click.option(
     "--root-key",
     "root_keys",
@@ -84,10 +84,6 @@ def init(
     as_json: bool,
 ) -> None:
     """Make version 1 of a fleet's root of trust, signed by the root keys."""
-    try:
-        names.fleet(fleet)
-    except TopicError as error:
-        raise click.UsageError(str(error)) from None
     thresholds = parse_thresholds(threshold, dict.fromkeys(ROLES, 1))
     if out.exists():
         raise SetupError(f"{out} already exists; devices may have pinned it, so choose another --out")

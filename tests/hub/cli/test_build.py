@@ -442,14 +442,14 @@ def test_what_is_not_a_regular_file_is_refused(
         ),
         pytest.param(
             ["--role", "Kiosk"], 2,
-            "'Kiosk' is not a role; use 1 to 32 of a-z, 0-9 and '-', starting with a letter "
-            "(see `flaghoist release build --help`)",
+            "Invalid value for '--role': 'Kiosk' is not a role; use 1 to 32 of a-z, 0-9 and '-', "
+            "starting with a letter (see `flaghoist release build --help`)",
             id="bad-role",
         ),
         pytest.param(
             ["--fleet", "a/b"], 2,
-            "'a/b' is not a fleet name; use 1 to 32 of a-z, 0-9 and '-', starting with a letter "
-            "(see `flaghoist release build --help`)",
+            "Invalid value for '--fleet': 'a/b' is not a fleet name; use 1 to 32 of a-z, 0-9 and '-', "
+            "starting with a letter (see `flaghoist release build --help`)",
             id="bad-fleet",
         ),
         pytest.param(

@@ -129,7 +129,6 @@ def test_a_root_is_published_as_its_very_bytes(
             id="rollback",
         ),
         pytest.param(["show", ID], f"GET /releases/{ID}", None, id="show"),
-        pytest.param(["show", "../devices"], "GET /releases/..%2Fdevices", None, id="odd-id-stays-one-part"),
     ],
 )
 def test_orders_ask_the_hub_and_show_its_answer(
@@ -143,6 +142,56 @@ def test_orders_ask_the_hub_and_show_its_answer(
     assert f"release\t{ID}\n" in ran.out
     assert "share\t25%\n" in ran.out
     assert flaghoist("release", *args, "--json").json == RELEASE
+
+
+RELEASE_COMMANDS = (
+    ("release", "show"),
+    ("release", "promote", "--segment", "canary"),
+    ("release", "pause"),
+    ("release", "resume"),
+    ("release", "rollback"),
+    ("rollout", "watch"),
+)
+DEVICE_COMMANDS = (("device", "show"),)
+
+
+@pytest.mark.parametrize("command", RELEASE_COMMANDS + DEVICE_COMMANDS, ids=" ".join)
+@pytest.mark.parametrize(
+    "bad", ["", ".", "..", "../devices", "a/b", "Shop-1", "shop?x=1", "a b", "shop\n", "svc.hub", "x" * 97]
+)
+def test_an_id_that_cannot_be_one_is_wrong_usage_and_never_asked_for(
+    flaghoist: Flaghoist, hub: FakeHub, command: tuple[str, ...], bad: str
+) -> None:
+    ran = flaghoist(*command, bad)
+    what = "device" if command in DEVICE_COMMANDS else "release"
+    assert (ran.code, ran.out, hub.asked()) == (2, "", [])
+    assert ran.err.startswith(f"flaghoist: Invalid value for 'ID': {bad!r} is not a {what} id; ")
+    assert ran.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("release", "list"),
+        ("device", "list"),
+        ("device", "token", "--segment", "canary"),
+        ("release", "build", "--fleet", "acme"),
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("bad", ["", ".", "Kiosk", "x" * 33])
+def test_a_role_that_cannot_be_one_is_wrong_usage(
+    flaghoist: Flaghoist, hub: FakeHub, command: tuple[str, ...], bad: str
+) -> None:
+    ran = flaghoist(*command, "--role", bad)
+    assert (ran.code, ran.out, hub.asked()) == (2, "", [])
+    assert ran.err.startswith(f"flaghoist: Invalid value for '--role': {bad!r} is not a role; ")
+
+
+def test_the_help_of_rollback_says_what_a_role_without_a_stable_release_does(flaghoist: Flaghoist) -> None:
+    words = " ".join(flaghoist("release", "rollback", "--help").out.split())
+    assert "devices that took it return to the role's stable release before it" in words
+    assert "Where there is none, as with a role's first release, they keep what they run" in words
 
 
 @pytest.mark.parametrize(("rule", "code"), [(None, 0), ("segment_order", 1)])
