@@ -521,6 +521,7 @@ def test_an_update_process_that_dies_again_and_again_is_given_up_on(box: Box) ->
     assert box.state.failed == []
 
 
+@pytest.mark.heavy
 def test_a_bundle_that_is_not_the_signed_one_is_never_installed(box: Box, source: Source) -> None:
     """Mix-and-match: the bundle of another release under this one's name."""
     old, new = build(7), build(8)

@@ -6,6 +6,8 @@ import re
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.edge.rig import Rig, stop
 from tests.edge.world import DESIRED_TOPIC, MANIFEST_TOPIC, wait_until
 
@@ -30,6 +32,7 @@ def switches(pid: int) -> int:
     return sum(int(count) for count in re.findall(r"ctxt_switches:\s+(\d+)", text))
 
 
+@pytest.mark.heavy
 def test_an_idle_agent_sleeps(rig: Rig) -> None:
     """No polling: while nothing happens, nothing wakes it."""
     process = rig.run()

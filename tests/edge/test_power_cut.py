@@ -19,7 +19,7 @@ from edge import disk, hooks, stage
 from edge.spool import Spool
 from tests.edge.world import MANIFEST_TOPIC, Box, Built, Source, build, tree
 
-SHARES = 4
+SHARES = 12
 """The points are shared among as many tests, so that they run beside each other."""
 
 
@@ -112,7 +112,13 @@ def lives(
             return
 
 
-@pytest.mark.parametrize("share", range(SHARES))
+SOME_HERE_ALL_HEAVY = pytest.mark.parametrize(
+    "share", [0, *(pytest.param(share, marks=pytest.mark.heavy) for share in range(1, SHARES))]
+)
+"""Every twelfth kill point in the quick suite, the others in the heavy one."""
+
+
+@SOME_HERE_ALL_HEAVY
 def test_a_good_release_is_committed_and_reported_once(tmp_path: Path, source: Source, share: int) -> None:
     for box, _old, new in lives(tmp_path, source, share, lambda: build(8)):
         assert box.state.running_id == new.id
@@ -124,7 +130,7 @@ def test_a_good_release_is_committed_and_reported_once(tmp_path: Path, source: S
         assert not list(box.paths.releases.glob(".staging-*"))
 
 
-@pytest.mark.parametrize("share", range(SHARES))
+@SOME_HERE_ALL_HEAVY
 def test_a_bad_release_gives_way_and_is_reported_once(tmp_path: Path, source: Source, share: int) -> None:
     bad = build(8, {"files/fail-probe": b""})
     for box, old, new in lives(tmp_path, source, share, lambda: bad):
