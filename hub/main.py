@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 import structlog
 
-from hub import config
+from hub import config, usage
 from hub.errors import SetupError
 from hub.logs import configure
 
@@ -20,9 +20,14 @@ EXIT_SETUP = 3
 _ADDRESS = "HOST:PORT"
 
 
+def main() -> None:
+    """Entry point of the console command."""
+    usage.run(cli, "flaghoist-hub")
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(version("flaghoist"), prog_name="flaghoist-hub")
-def main() -> None:
+def cli() -> None:
     """Run the hub of a fleet: broker, ingest, rollouts and the HTTP API.
 
     Exit codes: 0 stopped in good order, 2 wrong usage, 3 this machine is not ready (a missing program, a
@@ -30,7 +35,7 @@ def main() -> None:
     """
 
 
-@main.command()
+@cli.command()
 @click.option(
     "--data", type=click.Path(path_type=Path), required=True, help="Folder for all that the hub keeps."
 )

@@ -18,7 +18,7 @@ from hub.cli.main import cli
 from hub.config import Settings
 from hub.deployment.policy import FailurePolicy, Policy, SegmentPolicy
 from hub.http import Services, application
-from hub.main import main as hub_main
+from hub.main import cli as hub_main
 from hub.registry.rules import DevicePatch
 from topics.trust import CHECKS
 

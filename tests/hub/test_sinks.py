@@ -20,7 +20,7 @@ from click.testing import CliRunner
 
 from hub.config import check_loki
 from hub.errors import SetupError
-from hub.main import main
+from hub.main import cli
 from hub.telemetry.sinks import Line, Lines, Loki, Ndjson, Sink, loki
 from hub.telemetry.sinks.queue import Queue
 from hub.telemetry.sinks.render import Rendered, UnreadableError, render
@@ -569,7 +569,7 @@ def test_what_is_not_the_url_of_a_loki_is_refused_at_the_start(url: str, tmp_pat
     with pytest.raises(SetupError, match="write http://HOST:PORT"):
         check_loki(url)
     try:
-        done = CliRunner().invoke(main, ["up", "--data", str(tmp_path / "hub"), "--loki", url])
+        done = CliRunner().invoke(cli, ["up", "--data", str(tmp_path / "hub"), "--loki", url])
     finally:
         structlog.reset_defaults()
     assert done.exit_code == 3 and done.stderr.count("\n") == 1 and not (tmp_path / "hub").exists()
