@@ -169,7 +169,8 @@ CASES = [
         id="within the share of a paused candidate",
     ),
     pytest.param(
-        Case(paused=True, stable=SIX, rollback_from=7, facts=on(SEVEN)), "eligible", SIX, id="a rollback ordered over a pause"
+        Case(paused=True, stable=SIX, rollback_from=7, facts=on(SEVEN)), "eligible", SIX,
+        id="a rollback ordered over a pause",
     ),
     pytest.param(
         Case(paused=True, stable=None, candidate=EIGHT, share=10_000, facts=on(None)), "paused", EIGHT,
