@@ -9,9 +9,9 @@ from collections import Counter
 from typing import Any, Final, NamedTuple
 
 from hub.broker import latest, reports
-from hub.broker.arrivals import Arrival
+from hub.broker.arrivals import Uplink
 from hub.broker.devices import Device, Devices
-from hub.broker.reduce import FIRST_BYTES, Batch, Refusal, Report
+from hub.broker.reduce import FIRST_BYTES, Batch, Refusal, Report, heartbeats_of
 from hub.store import Tx
 from topics.messages import Presence
 
@@ -35,7 +35,7 @@ def apply(tx: Tx, batch: Batch, now: int, known: Devices | None = None) -> Outco
     devices, revoked = (known or Devices()).find(tx, ids)
     refusals = list(batch.refusals)
 
-    def is_known(device_id: str, *arrivals: Arrival) -> bool:
+    def is_known(device_id: str, *arrivals: Uplink) -> bool:
         if device_id in devices:
             return True
         reason = "revoked" if device_id in revoked else "unknown_device"
@@ -43,11 +43,9 @@ def apply(tx: Tx, batch: Batch, now: int, known: Devices | None = None) -> Outco
         refusals.extend(Refusal(arrival, reason, detail) for arrival in arrivals)
         return False
 
-    beats = batch.beats
-    if strangers := [device_id for device_id in beats if device_id not in devices]:
-        for device_id in strangers:
-            is_known(device_id, *[arrival for _, arrival in beats[device_id]])
-        beats = {device_id: heard for device_id, heard in beats.items() if device_id in devices}
+    if strangers := {device_id for device_id in batch.beats if device_id not in devices}:
+        for device_id, beats in heartbeats_of(batch, strangers).items():
+            is_known(device_id, *[arrival for _, arrival in beats])
     presences = [
         _presence_row(devices[device_id], presence, now)
         for device_id, (presence, arrival) in batch.presences.items()
@@ -63,7 +61,7 @@ def apply(tx: Tx, batch: Batch, now: int, known: Devices | None = None) -> Outco
             # Holds the number of what is in quarantine, so that the device's later reports can be receipted.
             stub = Report(refusal.kind, refusal.arrival, None, int(not refusal.arrival.duplicate))
             durable.setdefault((refusal.device_id, *refusal.key), (device, stub))
-    latest.put(tx, beats, devices, now)
+    latest.put(tx, batch, devices, now)
     if presences:
         tx.executemany(_PUT_PRESENCE, presences)
     receipts = reports.put(tx, durable, now)

@@ -8,8 +8,10 @@ raise in the transaction that changes, revokes or deletes a device (a new one wa
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
-from typing import Final, NamedTuple
+from collections.abc import Set
+from typing import Final
+
+import msgspec
 
 from hub.store import Tx
 
@@ -18,7 +20,7 @@ LIMIT: Final = 250_000
 """Devices remembered; about 200 bytes each."""
 
 
-class Device(NamedTuple):
+class Device(msgspec.Struct, frozen=True, gc=False):
     """A device that may report."""
 
     key: int
@@ -32,7 +34,7 @@ class Devices:
         self._version = -1
         self._known: dict[str, Device] = {}
 
-    def find(self, tx: Tx, ids: Iterable[str]) -> tuple[dict[str, Device], set[str]]:
+    def find(self, tx: Tx, ids: Set[str]) -> tuple[dict[str, Device], set[str]]:
         """Return the devices by id, of which those among `ids` are current, and which of `ids` were revoked."""
         row = tx.one("SELECT n FROM devices_version")
         version = row["n"] if row else -1
@@ -40,17 +42,21 @@ class Devices:
         if version != self._version or len(known) > LIMIT:
             known.clear()
             self._version = version
-        missing = sorted(device_id for device_id in ids if device_id not in known)
+        missing = sorted(ids - known.keys())
         revoked = set()
         for start in range(0, len(missing), _CHUNK):
             chunk = missing[start : start + _CHUNK]
             # Filled up to one length, so that the statement is prepared once.
             chunk += chunk[-1:] * (_CHUNK - len(chunk)) if len(missing) > 1 else []
+            same = dict(
+                zip(chunk, chunk, strict=True)
+            )  # the caller's strings, so that each is in memory once
             for row in tx.all(_DEVICES if len(chunk) > 1 else _DEVICE, chunk):
+                device_id = same[row["device_id"]]
                 if row["revoked_at"] is None:
-                    known[row["device_id"]] = Device(row["key"], sys.intern(row["segment"]))
+                    known[device_id] = Device(row["key"], sys.intern(row["segment"]))
                 else:
-                    revoked.add(row["device_id"])
+                    revoked.add(device_id)
         return known, revoked
 
 

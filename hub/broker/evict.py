@@ -32,7 +32,7 @@ def evict(authority: Authority, device_id: str, *, port: int, now: int, host: st
         deadline = time.monotonic() + EVICT_SECONDS
         while time.monotonic() < deadline:
             link.wait(deadline - time.monotonic())
-            for packet in link.read()[0]:
+            for packet in link.read()[0].packets:
                 if isinstance(packet, mqtt5.ConnAckPacket):
                     if int(packet.reason_code) >= 0x80:
                         raise LinkError(f"the broker refused to take over {device_id}")

@@ -7,73 +7,127 @@ stands when it is written, whichever slot wrote last.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
+from hub.broker.arrivals import Uplink
 from hub.broker.devices import Device
-from hub.broker.reduce import Beat
+from hub.broker.reduce import Batch, heartbeats_of
 from hub.store import Row, Tx
 from hub.telemetry import rollups, tiers
-from hub.telemetry.rollups import Bucket
+from hub.telemetry.rollups import Bucket, Passed
+from topics.messages import Status
 
 _CHUNK: Final = 400
 
 
-def put(tx: Tx, beats: Mapping[str, list[Beat]], devices: Mapping[str, Device], now: int) -> None:
-    """Take in `beats` by device id, all of which are among `devices`. `now` is in ms."""
-    known = _rows(tx, [devices[device_id].key for device_id in beats])
-    now_s = now // 1000
-    newer: list[tuple[object, ...]] = []
-    counted: list[tuple[bytes, int]] = []
-    fives: list[tuple[int, Bucket]] = []
-    hours: list[tuple[int, Bucket]] = []
-    for device_id, heard in beats.items():
-        key = devices[device_id].key
+@dataclass(slots=True)
+class _Rows:
+    """What is to be written."""
+
+    newer: list[tuple[object, ...]] = field(default_factory=list)
+    counted: list[tuple[bytes, int]] = field(default_factory=list)
+    fives: list[tuple[int, Bucket]] = field(default_factory=list)
+    hours: list[tuple[int, Bucket]] = field(default_factory=list)
+
+    def pass_on(self, key: int, passed: Passed) -> None:
+        """Move what goes to the tiers here."""
+        self.fives += [(key, bucket) for bucket in passed.fives]
+        self.hours += [(key, bucket) for bucket in passed.hours]
+        passed.fives.clear()
+        passed.hours.clear()
+
+
+def put(tx: Tx, batch: Batch, devices: Mapping[str, Device], now: int) -> None:
+    """Take in the heartbeats of those of `devices` (by id) that are in `batch`. `now` is in ms."""
+    keys = [devices[device_id].key for device_id in batch.beats if device_id in devices]
+    known = _known(tx, keys)
+    rows = _Rows()
+    add_row = rows.newer.append
+    passed = Passed([], [])
+    again: dict[str, int] = {}
+    for device_id, beats in batch.beats.items():
+        device = devices.get(device_id)
+        if device is None:
+            continue
+        key = device.key
+        row = known.get(key)
+        if row is None:
+            latest, state = None, rollups.unpack(None)
+        else:
+            _, boot, seq, packed = row
+            latest, state = (boot, seq), rollups.unpack(packed)
+        status = beats.newest
+        if not (beats.in_order and rollups.is_run(state, latest, status.boot[0], beats.first)):
+            again[device_id] = key
+            continue
+        if beats.sums is None:
+            rollups.take(state, status, beats.now_s, passed)
+        else:
+            for five in beats.sums:
+                rollups.take_sum(state, five, passed)
+        if passed.fives:
+            rows.pass_on(key, passed)
+        add_row(_row(key, status, beats.arrival, now, rollups.pack(state)))
+    if again:
+        _one_by_one(rows, heartbeats_of(batch, again), again, known, now)
+    _write(tx, rows, now)
+
+
+def _one_by_one(
+    rows: _Rows,
+    heard: Mapping[str, list[tuple[Status, Uplink]]],
+    keys: Mapping[str, int],
+    known: Mapping[int, Row],
+    now: int,
+) -> None:
+    """Judge heartbeats that came twice, late or out of order, each by its number."""
+    for device_id, beats in heard.items():
+        key = keys[device_id]
         row = known.get(key)
         latest = (row[1], row[2]) if row else None
         state = rollups.unpack(row[3] if row else None)
-        changed, passed = rollups.count(state, latest, [status for status, _ in heard], now_s)
+        changed, passed = rollups.count(state, latest, [status for status, _ in beats], now // 1000)
         if not changed:
             continue
-        if passed.fives:
-            fives += [(key, bucket) for bucket in passed.fives]
-            hours += [(key, bucket) for bucket in passed.hours]
-        packed = rollups.pack(state)
-        status, arrival = heard[0] if len(heard) == 1 else max(heard, key=_order)
+        rows.pass_on(key, passed)
+        status, arrival = max(beats, key=lambda beat: (beat[0].boot[0], beat[0].seq))
         if latest is None or (status.boot[0], status.seq) > latest:
-            running = status.running
-            newer.append(
-                (
-                    key,
-                    *status.boot,
-                    status.seq,
-                    status.at * 1000,
-                    now,
-                    status.health,
-                    running.id if running else None,
-                    running.sequence if running else 0,
-                    status.agent_version,
-                    arrival.payload,
-                    packed,
-                )
-            )
+            rows.newer.append(_row(key, status, arrival, now, rollups.pack(state)))
         else:
-            counted.append((packed, key))
-    if newer:
-        tx.executemany(_PUT_LATEST, newer)
-    if counted:
-        tx.executemany("UPDATE device_latest SET rollup = ? WHERE device_key = ?", counted)
-    if fives:
-        tiers.add_fives(tx, fives, now_s)
-    if hours:
-        tiers.add_hours(tx, hours)
+            rows.counted.append((rollups.pack(state), key))
 
 
-def _order(beat: Beat) -> tuple[int, int]:
-    status = beat[0]
-    return status.boot[0], status.seq
+def _row(key: int, status: Status, arrival: Uplink, now: int, packed: bytes) -> tuple[object, ...]:
+    running = status.running
+    return (
+        key,
+        status.boot[0],
+        status.boot[1],
+        status.seq,
+        status.at * 1000,
+        now,
+        status.health,
+        running.id if running else None,
+        running.sequence if running else 0,
+        status.agent_version,
+        arrival.payload,
+        packed,
+    )
 
 
-def _rows(tx: Tx, keys: list[int]) -> dict[int, Row]:
+def _write(tx: Tx, rows: _Rows, now: int) -> None:
+    if rows.newer:
+        tx.executemany(_PUT_LATEST, rows.newer)
+    if rows.counted:
+        tx.executemany("UPDATE device_latest SET rollup = ? WHERE device_key = ?", rows.counted)
+    if rows.fives:
+        tiers.add_fives(tx, rows.fives, now // 1000)
+    if rows.hours:
+        tiers.add_hours(tx, rows.hours)
+
+
+def _known(tx: Tx, keys: list[int]) -> dict[int, Row]:
     found: dict[int, Row] = {}
     keys.sort()
     for start in range(0, len(keys), _CHUNK):

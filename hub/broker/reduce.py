@@ -3,7 +3,7 @@
 Rules, each a row of the tests:
 
 1. The topic names the device and the kind; a body that names another device is refused.
-2. Heartbeats are kept by device, in order of arrival; which of them count, its row decides.
+2. Heartbeats are added up by device; which of them count, and which is the newest, the device's row decides.
 3. Of presences, the highest (boot counter, session) stays; within one session the later message. A last will
    of an older connection therefore never marks a newer one offline.
 4. Durable reports are keyed by (device, spool, n); a repeated one is the same report.
@@ -22,10 +22,11 @@ import msgspec
 from msgspec import Meta
 
 from hub.broker import heartbeats
-from hub.broker.arrivals import Arrival, Garbled, Uplink
+from hub.broker.arrivals import Garbled, Uplink
+from hub.broker.beats import Beats
 from hub.broker.heartbeats import Checked
 from topics import channels, codec
-from topics.channels import UPLINK_LIMIT
+from topics.channels import SITE_UPLINKS, UPLINK_LIMIT, UPLINKS
 from topics.errors import DecodeError, SenderError, TopicError
 from topics.fields import SpoolId
 from topics.messages import DURABLE_TYPES, Durable, Presence, Status, UpdateResult, UpdateState
@@ -34,12 +35,13 @@ __all__ = [
     "RANKS",
     "REASONS",
     "Batch",
-    "Beat",
     "Refusal",
     "Report",
     "Topics",
     "Uplink",
     "contiguous",
+    "extend",
+    "heartbeats_of",
     "reduce",
 ]
 
@@ -77,7 +79,7 @@ class Report(NamedTuple):
     """
 
     kind: str
-    arrival: Arrival
+    arrival: Uplink
     message: Durable | None
     sent: int
 
@@ -85,7 +87,7 @@ class Report(NamedTuple):
 class Refusal(NamedTuple):
     """A message for quarantine. `key` is (spool, n) when the body was a durable report that tells them."""
 
-    arrival: Arrival
+    arrival: Uplink
     reason: str
     detail: str
     device_id: str | None = None
@@ -93,15 +95,21 @@ class Refusal(NamedTuple):
     key: tuple[str, int] | None = None
 
 
-Beat = tuple[Status, Arrival]
+Topics = dict[str, Checked]
+"""Topics seen before; at most `TOPICS_LIMIT`."""
+
+TOPICS_LIMIT: Final = 250_000
+"""About 300 bytes each."""
 
 
 @dataclass(slots=True)
 class Batch:
-    """The sum of some messages, by device id."""
+    """The sum of some messages, by device id. `topics` remembers topics from batch to batch, to be fast."""
 
-    beats: dict[str, list[Beat]] = field(default_factory=dict)
-    presences: dict[str, tuple[Presence, Arrival]] = field(default_factory=dict)
+    arrivals: list[Uplink] = field(default_factory=list)
+    topics: Topics = field(default_factory=dict)
+    beats: dict[str, Beats] = field(default_factory=dict)
+    presences: dict[str, tuple[Presence, Uplink]] = field(default_factory=dict)
     reports: dict[tuple[str, str, int], Report] = field(default_factory=dict)
     refusals: list[Refusal] = field(default_factory=list)
 
@@ -110,13 +118,6 @@ class Batch:
         """Ids of every device that something is kept of."""
         named = {refusal.device_id for refusal in self.refusals if refusal.device_id and refusal.key}
         return named | {device_id for device_id, _, _ in self.reports} | {*self.beats, *self.presences}
-
-
-Topics = dict[str, Checked]
-"""Topics seen before. Kept by whoever calls `reduce` again and again; at most `TOPICS_LIMIT`."""
-
-TOPICS_LIMIT: Final = 250_000
-"""About 300 bytes each."""
 
 
 class _WrongDeviceError(SenderError):
@@ -134,36 +135,58 @@ class _Key(msgspec.Struct, frozen=True):
     n: Annotated[int, Meta(ge=1, le=2**53)]
 
 
-def reduce(arrivals: Iterable[Arrival], topics: Topics | None = None) -> Batch:
-    """Return what `arrivals`, in order, amount to. `topics` remembers what they said, to be fast the next time."""
-    batch = Batch()
-    known: Topics = {} if topics is None else topics
-    beats, read = batch.beats, heartbeats.read
+def reduce(arrivals: Iterable[Uplink], topics: Topics | None = None, now_s: int = 0) -> Batch:
+    """Return what `arrivals`, in order, amount to. `now_s` is when they came."""
+    batch = Batch(topics={} if topics is None else topics)
+    extend(batch, list(arrivals), now_s)
+    return batch
+
+
+def extend(batch: Batch, arrivals: list[Uplink], now_s: int) -> None:
+    """Add `arrivals`, which came at `now_s`, in order."""
+    batch.arrivals += arrivals
+    known, heard, read = batch.topics, batch.beats, heartbeats.read
     for arrival in arrivals:
         topic = known.get(arrival.topic)
         if topic is None or type(arrival) is Garbled:
-            topic = _learn(batch, arrival, known)
+            topic = _learn(batch, arrival)
             if topic is None:
                 continue
         try:
             if topic.kind == "status":
-                device_id = topic.device_id
                 status = read(arrival.payload, arrival.content_type, topic)
-                if status.device_id is not None and status.device_id != device_id:
+                device_id = topic.device_id
+                if status.device_id is not None:
                     _check_device(status.device_id, device_id)
-                heard = beats.get(device_id)
-                if heard is None:
-                    beats[device_id] = [(status, arrival)]
+                before = heard.get(device_id)
+                if before is None:
+                    heard[device_id] = Beats(status.seq, status, arrival, now_s)
                 else:
-                    heard.append((status, arrival))
+                    before.add(status, arrival, now_s)
             else:
                 _add(batch, arrival, topic.device_id, topic.kind)
         except (DecodeError, _WrongDeviceError) as error:
             _refuse(batch, Refusal(arrival, error.reason, error.detail, topic.device_id, topic.kind))
-    return batch
 
 
-def _learn(batch: Batch, arrival: Arrival, known: Topics) -> Checked | None:
+def heartbeats_of(batch: Batch, device_ids: Collection[str]) -> dict[str, list[tuple[Status, Uplink]]]:
+    """Return every heartbeat of some devices, in order of arrival: what their sums were made of."""
+    found: dict[str, list[tuple[Status, Uplink]]] = {device_id: [] for device_id in device_ids}
+    for arrival in batch.arrivals:
+        if type(arrival) is Garbled:
+            continue
+        try:
+            topic = batch.topics.get(arrival.topic) or Checked(*_address(arrival.topic))
+            if topic.kind == "status" and topic.device_id in found:
+                status = heartbeats.read(arrival.payload, arrival.content_type, topic)
+                _check_device(status.device_id, topic.device_id)
+                found[topic.device_id].append((status, arrival))
+        except (TopicError, DecodeError, _WrongDeviceError):
+            continue
+    return found
+
+
+def _learn(batch: Batch, arrival: Uplink) -> Checked | None:
     if isinstance(arrival, Garbled):
         batch.refusals.append(Refusal(arrival, UNREADABLE, "the packet's text is not UTF-8"))
         return None
@@ -172,13 +195,13 @@ def _learn(batch: Batch, arrival: Arrival, known: Topics) -> Checked | None:
     except TopicError as error:
         batch.refusals.append(Refusal(arrival, "topic", str(error)))
         return None
-    if len(known) >= TOPICS_LIMIT:
-        known.clear()
-    topic = known[arrival.topic] = Checked(device_id, kind)
+    if len(batch.topics) >= TOPICS_LIMIT:
+        batch.topics.clear()
+    topic = batch.topics[arrival.topic] = Checked(device_id, kind)
     return topic
 
 
-def _add(batch: Batch, arrival: Arrival, device_id: str, kind: str) -> None:
+def _add(batch: Batch, arrival: Uplink, device_id: str, kind: str) -> None:
     if kind == "presence":
         if not arrival.payload:
             return
@@ -194,7 +217,7 @@ def _add(batch: Batch, arrival: Arrival, device_id: str, kind: str) -> None:
         batch.reports[key] = first._replace(sent=first.sent + (not arrival.duplicate))
 
 
-def _decode(arrival: Arrival, kind: type[_T]) -> _T:
+def _decode(arrival: Uplink, kind: type[_T]) -> _T:
     return codec.decode(arrival.payload, kind, limit=UPLINK_LIMIT, content_type=arrival.content_type)
 
 
@@ -247,11 +270,22 @@ def release_of(result: UpdateResult) -> str | None:
 
 
 def _address(topic: str) -> tuple[str, str]:
-    address = channels.parse(topic)
-    kind = address.channel.removeprefix("site-")
-    if address.device_id is None or kind not in _KINDS:
+    """Return the device and the kind that a topic names. Raises `TopicError`."""
+    levels = topic.split("/")
+    channel = _BY_SHAPE.get((len(levels), levels[-1]))
+    if channel is None:
+        channels.parse(topic)
         raise TopicError(f"{topic!r} is not a topic that devices report on")
-    return address.device_id, kind
+    parts = dict(zip(channel.template.split("/"), levels, strict=True))
+    site = {"site": parts["{site}"]} if "{site}" in parts else {}
+    if channel.topic(parts["{fleet}"], id=parts["{id}"], **site) != topic:
+        channels.parse(topic)
+    return parts["{id}"], channel.name.removeprefix("site-")
 
 
-_KINDS: Final = frozenset({"status", "presence", *DURABLE_TYPES})
+_BY_SHAPE: Final = {
+    (channel.template.count("/") + 1, channel.template.rpartition("/")[2]): channel
+    for channel in (*UPLINKS, *SITE_UPLINKS)
+    if channel.name.removeprefix("site-") in {"status", "presence", *DURABLE_TYPES}
+}
+"""Channels that devices report on, by number of levels and the last one: a look instead of a search."""

@@ -8,7 +8,7 @@ from typing import Final
 
 import mqtt5
 
-from hub.broker.arrivals import Arrival, Garbled
+from hub.broker.arrivals import Uplink
 from hub.broker.wire import Link, LinkError, Packet, pubacks
 from topics import codec
 from topics.channels import DURABLE, PRESENCE, RECEIPT, SITE_UPLINKS, STATUS, Principal
@@ -20,6 +20,9 @@ SESSION_SECONDS: Final = 14 * 86_400
 CONNECT_SECONDS: Final = 15.0
 WINDOW_LIMIT: Final = 0.25
 """Seconds after which a batch ends whatever there is: reports must be seen within a second."""
+BATCH_BYTES: Final = 16 * 1024 * 1024
+PENDING_BYTES: Final = 64 * 1024 * 1024
+"""Beyond this much that waits for its commit nothing more is read until the store takes it."""
 RETRY_SECONDS: Final = 0.5
 """Pause before a commit that the store refused is tried again."""
 
@@ -28,10 +31,10 @@ RETRY_SECONDS: Final = 0.5
 class IngestSettings:
     """Where and how a slot takes in.
 
-    A batch ends `window` seconds after its first message, or after `batch` messages; while the broker has more
-    to give it goes on to `batch` or `WINDOW_LIMIT`, because a larger batch costs less a message. With more than
-    one slot they share subscriptions under `share_group`, which must be secret: whoever guesses it could take a
-    share of the reports.
+    A batch ends `window` seconds after its first message. While the broker has more to give it goes on to
+    `WINDOW_LIMIT`, `batch` messages, or `devices` that sent heartbeats: the more heartbeats of a device share a
+    write, the less one costs, and of different devices nothing is shared. With more than one slot they share
+    subscriptions under `share_group`, which must be secret: whoever guesses it could take a share of the reports.
     """
 
     fleet: str
@@ -40,7 +43,8 @@ class IngestSettings:
     slot: int = 0
     slots: int = 1
     share_group: str = ""
-    batch: int = 30_000
+    batch: int = 40_000
+    devices: int = 10_000
     window: float = 0.05
 
     @property
@@ -93,11 +97,12 @@ class Session:
         self._first_at = 0.0
         self._retry_at = 0.0
         self._drained = False
+        self._pending_bytes = 0
         self._quota = 0
         self._next_id = 1
         self._outstanding: set[int] = set()
         self._receipts: dict[tuple[str, str], int] = {}
-        self.pending: list[Arrival] = []
+        self.pending: list[Uplink] = []
         """What has arrived and is not committed, in order."""
         self.subscribed = False
         """Whether the broker has granted every subscription."""
@@ -118,37 +123,53 @@ class Session:
         )
         self._send(packet.write())
 
-    def read(self) -> None:
-        """Take up what has arrived."""
-        packets, self._drained = self._link.read()
-        if packets:
-            self._heard_at = time.monotonic()
-            if not self.pending:
-                self._first_at = self._heard_at
-        pending, limit = self.pending, self._settings.receive_maximum
-        for packet in packets:
-            if type(packet) is mqtt5.PublishPacket or type(packet) is Garbled:
-                # QoS 0 has no flow control, so it alone could grow without end while the store refuses.
-                if len(pending) < limit or packet.packet_id is not None:
-                    pending.append(packet)
-            else:
-                self._handle(packet)
+    def wait(self, wake: int) -> None:
+        """Return when there is something to do, or `wake` is readable."""
+        self._link.wait(self._seconds_to_next(), wake, reading=not self._is_full)
 
-    def is_due(self) -> bool:
-        """Whether what is pending should be committed now."""
+    def read(self) -> list[Uplink]:
+        """Take up what has arrived; return the messages, which are also the last of `pending`."""
+        if self._is_full:
+            return []
+        parsed, self._drained = self._link.read()
+        now = time.monotonic()
+        if parsed.used:
+            self._heard_at = now
+            if not self.pending:
+                self._first_at = now
+        uplinks = parsed.uplinks
+        if len(self.pending) + len(uplinks) > self._settings.receive_maximum:
+            # QoS 0 has no flow control, so it alone could grow without end while the store refuses.
+            uplinks = [uplink for uplink in uplinks if uplink.packet_id is not None]
+        self.pending += uplinks
+        self._pending_bytes += parsed.used
+        for packet in parsed.packets:
+            self._handle(packet)
+        return uplinks
+
+    @property
+    def _is_full(self) -> bool:
+        # The receive maximum bounds how many wait; this bounds how large they are.
+        return self._pending_bytes > PENDING_BYTES
+
+    def is_due(self, devices: int = 0) -> bool:
+        """Whether what is pending, with heartbeats of so many devices, should be committed now."""
         if not self.pending:
             return False
         now = time.monotonic()
         window = self._settings.window if self._drained else WINDOW_LIMIT
-        full = len(self.pending) >= self._settings.batch or now >= self._first_at + window
-        return full and now >= self._retry_at
+        full = (
+            len(self.pending) >= self._settings.batch
+            or devices >= self._settings.devices
+            or self._pending_bytes > BATCH_BYTES
+        )
+        return (full or now >= self._first_at + window) and now >= self._retry_at
 
     def postpone(self) -> None:
         """The store refused: try again later."""
         self._retry_at = time.monotonic() + RETRY_SECONDS
 
-    def seconds_to_next(self) -> float:
-        """Seconds until there is something to do even if nothing arrives."""
+    def _seconds_to_next(self) -> float:
         now = time.monotonic()
         next_at = self._sent_at + KEEPALIVE / 2
         if self.pending:
@@ -160,7 +181,9 @@ class Session:
         now = time.monotonic()
         if not self.subscribed and now > self._began + CONNECT_SECONDS:
             raise LinkError("the broker does not answer")
-        if now > self._heard_at + KEEPALIVE * 1.5:
+        if self._is_full:
+            self._heard_at = now  # it is we who do not listen
+        elif now > self._heard_at + KEEPALIVE * 1.5:
             raise LinkError("the broker has fallen silent")
         if now >= self._sent_at + KEEPALIVE / 2:
             self._send(mqtt5.PingReqPacket().write())
@@ -168,7 +191,7 @@ class Session:
 
     def acknowledge(self, count: int) -> None:
         """Tell the broker that the first `count` pending messages are committed."""
-        done, self.pending = self.pending[:count], self.pending[count:]
+        done, self.pending, self._pending_bytes = self.pending[:count], self.pending[count:], 0
         acks = [packet_id for arrival in done if (packet_id := arrival.packet_id) is not None]
         if acks:
             self._send(pubacks(acks))
@@ -200,7 +223,7 @@ class Session:
             content_type=codec.MSGPACK,
         ).write()
 
-    def _handle(self, packet: Packet | Garbled) -> None:
+    def _handle(self, packet: Packet) -> None:
         if isinstance(packet, mqtt5.PubAckPacket):
             self._outstanding.discard(packet.packet_id)
             self.send_receipts({})

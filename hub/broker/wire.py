@@ -12,11 +12,11 @@ import socket
 import ssl
 import struct
 from collections.abc import Sequence
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 import mqtt5
 
-from hub.broker.arrivals import Garbled
+from hub.broker.arrivals import Garbled, Uplink
 from topics.channels import UPLINK_LIMIT
 
 HANDSHAKE_SECONDS: Final = 10.0
@@ -66,12 +66,13 @@ class Link:
         """Whether bytes wait to be sent."""
         return bool(self._out)
 
-    def wait(self, seconds: float, wake: int | None = None) -> None:
-        """Return when there is something to read or room to write, `wake` is readable, or after `seconds`."""
-        if self._tls is not None and self._tls.pending():
+    def wait(self, seconds: float, wake: int | None = None, *, reading: bool = True) -> None:
+        """Return when there is something to read (if `reading`), room to write, `wake` is readable, or after
+        `seconds`."""
+        if reading and self._tls is not None and self._tls.pending():
             return
         poll = select.poll()
-        poll.register(self._socket, select.POLLIN | (select.POLLOUT if self._out else 0))
+        poll.register(self._socket, (select.POLLIN if reading else 0) | (select.POLLOUT if self._out else 0))
         if wake is not None:
             poll.register(wake, select.POLLIN)
         poll.poll(max(0.0, seconds) * 1000)
@@ -91,8 +92,8 @@ class Link:
                 return
             del self._out[:sent]
 
-    def read(self) -> tuple[list[Packet | Garbled], bool]:
-        """Return the packets that have arrived, and whether there is nothing more to read for now."""
+    def read(self) -> tuple[Parsed, bool]:
+        """Return what has arrived, and whether there is nothing more to read for now."""
         chunks, size, drained = [self._left], 0, False
         most = _RECORD_BYTES if self._tls is not None else _PLAIN_BYTES
         while size < _READ_LIMIT:
@@ -108,19 +109,28 @@ class Link:
             chunks.append(chunk)
             size += len(chunk)
         data = b"".join(chunks)
-        packets, used = parse(data)
-        self._left = data[used:]
-        return packets, drained
+        parsed = parse(data)
+        self._left = data[parsed.used :]
+        return parsed, drained
 
 
-def parse(data: bytes) -> tuple[list[Packet | Garbled], int]:
-    """Return the whole packets at the start of `data`, and how many bytes they took.
+class Parsed(NamedTuple):
+    """What a stretch of bytes held: published messages, other packets, and how many bytes they took."""
+
+    uplinks: list[Uplink]
+    packets: list[Packet]
+    used: int
+
+
+def parse(data: bytes) -> Parsed:
+    """Return the whole packets at the start of `data`.
 
     Raises `LinkError` for what cannot be a packet: after that, nothing on the connection can be trusted.
     """
-    packets: list[Packet | Garbled] = []
+    uplinks: list[Uplink] = []
+    packets: list[Packet] = []
     view, position, end = memoryview(data), 0, len(data)
-    read, take = mqtt5.read, packets.append
+    read, take, publish = mqtt5.read, uplinks.append, mqtt5.PublishPacket
     while position < end:
         try:
             packet, size = read(view[position:])
@@ -137,9 +147,16 @@ def parse(data: bytes) -> tuple[list[Packet | Garbled], int]:
             size = frame_size(data, position)
             take(_garbled(data[position : position + size]))
         else:
-            take(packet)
+            if type(packet) is publish:
+                take(
+                    Uplink(
+                        packet.topic, packet.payload, packet.content_type, packet.duplicate, packet.packet_id
+                    )
+                )
+            else:
+                packets.append(packet)
         position += size
-    return packets, position
+    return Parsed(uplinks, packets, position)
 
 
 def frame_size(data: bytes, start: int) -> int:
@@ -162,8 +179,8 @@ def _garbled(frame: bytes) -> Garbled:
     end = position + 2 + int.from_bytes(frame[position : position + 2], "big")
     topic = frame[position + 2 : end].decode("utf-8", "replace")
     if frame[0] & 0x06:
-        return Garbled(topic, frame[end + 2 :], int.from_bytes(frame[end : end + 2], "big"))
-    return Garbled(topic, frame[end:], None)
+        return Garbled(topic, frame[end + 2 :], packet_id=int.from_bytes(frame[end : end + 2], "big"))
+    return Garbled(topic, frame[end:])
 
 
 def pubacks(packet_ids: Sequence[int]) -> bytes:

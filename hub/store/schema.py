@@ -132,9 +132,9 @@ ALTER TABLE device_latest ADD COLUMN rollup BLOB;
 
 CREATE TABLE rollups_5m (
     start INTEGER NOT NULL, device_key INTEGER NOT NULL, count INTEGER NOT NULL, health INTEGER NOT NULL,
-    probed INTEGER NOT NULL, warm INTEGER NOT NULL, cpu_sum INTEGER NOT NULL, cpu_max INTEGER NOT NULL,
-    memory_sum INTEGER NOT NULL, memory_max INTEGER NOT NULL, disk_sum INTEGER NOT NULL, disk_max INTEGER NOT NULL,
-    degree_sum INTEGER NOT NULL, degree_max INTEGER NOT NULL, PRIMARY KEY (start, device_key)
+    probed INTEGER NOT NULL, warm INTEGER NOT NULL, cpu_sum REAL NOT NULL, cpu_max REAL NOT NULL,
+    memory_sum REAL NOT NULL, memory_max REAL NOT NULL, disk_sum REAL NOT NULL, disk_max REAL NOT NULL,
+    degree_sum REAL NOT NULL, degree_max REAL NOT NULL, PRIMARY KEY (start, device_key)
 ) WITHOUT ROWID;
 
 CREATE TABLE rollups_1h (

@@ -29,21 +29,13 @@ AHEAD_S: Final = 300
 BEHIND_S: Final = 14 * DAY_S
 """As long as the broker keeps a session: nothing waits longer."""
 
-SHARE_SCALE: Final = 1_000
-"""Shares are kept in thousandths."""
-DEGREE_SCALE: Final = 100
-"""Temperatures are kept in hundredths of a degree Celsius."""
-SHARE_MAX: Final = 32.0
-DEGREE_MAX: Final = 320.0
-"""Readings beyond these are counted as these, so that no sum can overflow."""
-
 HEALTHS: Final[tuple[Health, ...]] = ("ok", "degraded", "failing")
 """From best to worst."""
-_RANKS: Final = {health: rank for rank, health in enumerate(HEALTHS)}
+RANKS: Final = {health: rank for rank, health in enumerate(HEALTHS)}
 
 
 class Bucket(msgspec.Struct, array_like=True, gc=False):
-    """Heartbeats of one stretch of time. `start` is in s; shares and degrees are scaled integers.
+    """Heartbeats of one stretch of time. `start` is in s; shares are 0 to 1, degrees Celsius.
 
     `health` is the rank of the worst. `probed` and `warm` count the heartbeats that had probes, and a
     temperature among them.
@@ -54,41 +46,43 @@ class Bucket(msgspec.Struct, array_like=True, gc=False):
     health: int = 0
     probed: int = 0
     warm: int = 0
-    cpu_sum: int = 0
-    cpu_max: int = 0
-    memory_sum: int = 0
-    memory_max: int = 0
-    disk_sum: int = 0
-    disk_max: int = 0
-    degree_sum: int = 0
-    degree_max: int = 0
+    cpu_sum: float = 0.0
+    cpu_max: float = 0.0
+    memory_sum: float = 0.0
+    memory_max: float = 0.0
+    disk_sum: float = 0.0
+    disk_max: float = 0.0
+    degree_sum: float = 0.0
+    degree_max: float = 0.0
 
     def add(self, beat: Status) -> None:
         """Count one heartbeat."""
         self.count += 1
         if beat.health != "ok":
-            self.health = max(self.health, _RANKS[beat.health])
+            self.health = max(self.health, RANKS[beat.health])
         probes = beat.probes
         if probes is None:
             return
-        cpu, memory, disk = probes.cpu_load, probes.memory_used, probes.disk_used
-        if not (0 <= cpu <= SHARE_MAX and 0 <= memory <= SHARE_MAX and 0 <= disk <= SHARE_MAX):
-            cpu, memory, disk = _share(cpu), _share(memory), _share(disk)
         self.probed += 1
-        scaled = int(cpu * SHARE_SCALE + 0.5)
-        self.cpu_sum += scaled
-        if scaled > self.cpu_max:
-            self.cpu_max = scaled
-        scaled = int(memory * SHARE_SCALE + 0.5)
-        self.memory_sum += scaled
-        if scaled > self.memory_max:
-            self.memory_max = scaled
-        scaled = int(disk * SHARE_SCALE + 0.5)
-        self.disk_sum += scaled
-        if scaled > self.disk_max:
-            self.disk_max = scaled
-        if probes.temperature is not None:
-            self._warm(1, *[round(min(max(probes.temperature, -DEGREE_MAX), DEGREE_MAX) * DEGREE_SCALE)] * 2)
+        reading = probes.cpu_load
+        self.cpu_sum += reading
+        if reading > self.cpu_max:
+            self.cpu_max = reading
+        reading = probes.memory_used
+        self.memory_sum += reading
+        if reading > self.memory_max:
+            self.memory_max = reading
+        reading = probes.disk_used
+        self.disk_sum += reading
+        if reading > self.disk_max:
+            self.disk_max = reading
+        degrees = probes.temperature
+        if degrees is not None:
+            # The highest of none is not 0: it may be below zero outside.
+            if degrees > self.degree_max or not self.warm:
+                self.degree_max = degrees
+            self.degree_sum += degrees
+            self.warm += 1
 
     def merge(self, other: Bucket) -> None:
         """Count what `other` counted."""
@@ -102,21 +96,20 @@ class Bucket(msgspec.Struct, array_like=True, gc=False):
         self.disk_sum += other.disk_sum
         self.disk_max = max(self.disk_max, other.disk_max)
         if other.warm:
-            self._warm(other.warm, other.degree_sum, other.degree_max)
-
-    def _warm(self, count: int, total: int, highest: int) -> None:
-        # The highest of none is not 0: it may be below zero outside.
-        self.degree_max = max(self.degree_max, highest) if self.warm else highest
-        self.degree_sum += total
-        self.warm += count
+            self.degree_max = max(self.degree_max, other.degree_max) if self.warm else other.degree_max
+            self.degree_sum += other.degree_sum
+            self.warm += other.warm
 
 
 class Open(msgspec.Struct, array_like=True, gc=False):
-    """What a device's latest row keeps beside the heartbeat: gaps in its numbers, the open 5 minutes and hour."""
+    """What a device's latest row keeps beside the heartbeat: gaps in its numbers, the open 5 minutes and hour.
+
+    The hour stays packed; it is wanted only when 5 minutes are passed on to it.
+    """
 
     gaps: list[int]
     five: Bucket
-    hour: Bucket
+    hour: msgspec.Raw
 
 
 class Passed(NamedTuple):
@@ -128,6 +121,8 @@ class Passed(NamedTuple):
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final = msgspec.msgpack.Decoder(Open)
+_bucket: Final = msgspec.msgpack.Decoder(Bucket)
+_EMPTY: Final = _encoder.encode(Open([], Bucket(), msgspec.Raw(_encoder.encode(Bucket()))))
 
 
 def pack(state: Open) -> bytes:
@@ -137,72 +132,101 @@ def pack(state: Open) -> bytes:
 
 def unpack(data: bytes | None) -> Open:
     """Return what `pack` made; an empty state for None."""
-    return _decoder.decode(data) if data else Open([], Bucket(), Bucket())
+    return _decoder.decode(data or _EMPTY)
+
+
+def open_hour(state: Open) -> Bucket:
+    """Return the open hour."""
+    return _bucket.decode(state.hour)
+
+
+def start_of(beat: Status, now_s: int) -> int:
+    """Return the start (s) of the 5 minutes to which a heartbeat belongs that arrived at `now_s`."""
+    at = beat.at
+    if not (now_s - BEHIND_S <= at <= now_s + AHEAD_S and beat.clock_ok):
+        at = now_s
+    return at - at % FIVE_S
 
 
 def count(
-    state: Open, newest: tuple[int, int] | None, beats: Iterable[Status], now_s: int
+    state: Open, latest: tuple[int, int] | None, beats: Iterable[Status], now_s: int
 ) -> tuple[bool, Passed]:
     """Count those of `beats` that have not been, into `state`; return whether there were any, and what is passed on.
 
-    `newest` is (boot counter, seq) of the device's latest row, which is the highest that was counted.
+    `latest` is (boot counter, seq) of the device's latest row, which is the highest that was counted.
     """
-    boot, top = newest or (-1, 0)
-    gaps, five = state.gaps, state.five
+    boot, top = latest or (-1, 0)
+    gaps = state.gaps
     changed = False
     passed = Passed([], [])
-    earliest, latest = now_s - BEHIND_S, now_s + AHEAD_S
     for beat in beats:
-        seq = beat.seq
-        its_boot = beat.boot[0]
-        if its_boot == boot:
-            if seq == top + 1:
-                top = seq
-            elif seq > top:
-                skip(gaps, top, seq)
-                top = seq
-            elif not fill(gaps, seq):
-                continue
-        elif its_boot > boot:
-            boot, top = its_boot, seq
+        seq, its_boot = beat.seq, beat.boot[0]
+        if its_boot > boot:
+            boot, top = its_boot, 0
             gaps.clear()
-            skip(gaps, 0, seq)
-        else:
+            skip(gaps, top, seq)
+            top = seq
+        elif its_boot < boot:
+            continue
+        elif seq > top:
+            skip(gaps, top, seq)
+            top = seq
+        elif not fill(gaps, seq):
             continue
         changed = True
-        at = beat.at
-        if not (earliest <= at <= latest and beat.clock_ok):
-            at = now_s
-        start = at - at % FIVE_S
-        if start != five.start:
-            if start > five.start:
-                if five.count:
-                    _pass_on(state, five, passed)
-                five = state.five = Bucket(start)
-            else:
-                late = Bucket(start)
-                late.add(beat)
-                _pass_on(state, late, passed)
-                continue
-        five.add(beat)
+        take(state, beat, now_s, passed)
     return changed, passed
+
+
+def is_run(state: Open, latest: tuple[int, int] | None, boot: int, first: int) -> bool:
+    """Whether consecutive heartbeats from (boot, first) on are all new; what they skipped is noted in `state`."""
+    if latest is None or boot > latest[0]:
+        state.gaps.clear()
+        skip(state.gaps, 0, first)
+    elif boot == latest[0] and first > latest[1]:
+        skip(state.gaps, latest[1], first)
+    else:
+        return False
+    return True
+
+
+def take(state: Open, beat: Status, now_s: int, passed: Passed) -> None:
+    """Add one heartbeat that has not been counted."""
+    start = start_of(beat, now_s)
+    five = state.five
+    if start == five.start:
+        five.add(beat)
+        return
+    five = Bucket(start)
+    five.add(beat)
+    take_sum(state, five, passed)
+
+
+def take_sum(state: Open, five: Bucket, passed: Passed) -> None:
+    """Add heartbeats that have not been counted and are added up in `five`, which stays as it is."""
+    open_five = state.five
+    if five.start > open_five.start:
+        if open_five.count:
+            _pass_on(state, open_five, passed)
+        open_five = state.five = Bucket(five.start)
+    if five.start == open_five.start:
+        open_five.merge(five)
+    else:
+        _pass_on(state, five, passed)
 
 
 def _pass_on(state: Open, five: Bucket, passed: Passed) -> None:
     passed.fives.append(five)
     start = five.start - five.start % HOUR_S
-    hour = state.hour
+    hour = open_hour(state)
+    if start < hour.start:
+        hour = Bucket(start)
+        hour.merge(five)
+        passed.hours.append(hour)
+        return
     if start > hour.start:
         if hour.count:
             passed.hours.append(hour)
-        state.hour = hour = Bucket(start)
-    if start == hour.start:
-        hour.merge(five)
-    else:
-        late = Bucket(start)
-        late.merge(five)
-        passed.hours.append(late)
-
-
-def _share(value: float) -> float:
-    return min(max(value, 0.0), SHARE_MAX)
+        hour = Bucket(start)
+    hour.merge(five)
+    state.hour = msgspec.Raw(_encoder.encode(hour))

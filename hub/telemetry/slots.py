@@ -15,53 +15,66 @@ from hub.telemetry.rollups import HOUR_S, Bucket
 _SLOT: Final = Struct("<BBI8h")
 SLOT_BYTES: Final = _SLOT.size
 _NONE: Final = -32_768
+_SHARE: Final = 1_000
+_DEGREE: Final = 100
+"""Shares are kept in thousandths, up to 32; degrees in hundredths, up to ±327."""
+_SCALES: Final = (_SHARE,) * 6 + (_DEGREE,) * 2
 WHOLE_DAY: Final = 24
 """`hour` of a slot that covers its whole day."""
 
 
 class Slot(NamedTuple):
-    """One hour (0 to 23) or day. Means and maxima are scaled as in `Bucket`, None when nothing was read."""
+    """One hour (0 to 23) or day; None where nothing was read. `health` is the rank of the worst."""
 
     hour: int
     health: int
     heartbeats: int
-    cpu_mean: int | None
-    cpu_max: int | None
-    memory_mean: int | None
-    memory_max: int | None
-    disk_mean: int | None
-    disk_max: int | None
-    degree_mean: int | None
-    degree_max: int | None
+    cpu_mean: float | None
+    cpu_max: float | None
+    memory_mean: float | None
+    memory_max: float | None
+    disk_mean: float | None
+    disk_max: float | None
+    degree_mean: float | None
+    degree_max: float | None
 
 
-def slot_of(bucket: Bucket, hour: int | None = None) -> Slot:
+def slot_of(bucket: Bucket) -> Slot:
     """Return the slot of an hour's bucket."""
-    probed, warm = bucket.probed, bucket.warm
+    b, probed, warm = bucket, bucket.probed, bucket.warm
     return Slot(
-        bucket.start // HOUR_S % 24 if hour is None else hour,
-        bucket.health,
-        bucket.count,
-        *((_mean(bucket.cpu_sum, probed), bucket.cpu_max) if probed else (None, None)),
-        *((_mean(bucket.memory_sum, probed), bucket.memory_max) if probed else (None, None)),
-        *((_mean(bucket.disk_sum, probed), bucket.disk_max) if probed else (None, None)),
-        *((_mean(bucket.degree_sum, warm), bucket.degree_max) if warm else (None, None)),
+        b.start // HOUR_S % 24,
+        b.health,
+        b.count,
+        *((b.cpu_sum / probed, b.cpu_max) if probed else (None, None)),
+        *((b.memory_sum / probed, b.memory_max) if probed else (None, None)),
+        *((b.disk_sum / probed, b.disk_max) if probed else (None, None)),
+        *((b.degree_sum / warm, b.degree_max) if warm else (None, None)),
     )
 
 
 def unpack(data: bytes) -> list[Slot]:
     """Return the slots of a packed row."""
     return [
-        Slot(*values[:3], *[None if value == _NONE else value for value in values[3:]])
+        Slot(
+            *values[:3],
+            *[None if n == _NONE else n / scale for n, scale in zip(values[3:], _SCALES, strict=True)],
+        )
         for values in _SLOT.iter_unpack(data)
     ]
 
 
 def pack(slots: Iterable[Slot]) -> bytes:
-    """Return what `unpack` reads."""
+    """Return what `unpack` reads; what is beyond the scales is kept as their ends."""
     return b"".join(
         _SLOT.pack(
-            *slot[:2], min(slot.heartbeats, 2**32 - 1), *[_NONE if value is None else value for value in slot[3:]]
+            slot.hour,
+            slot.health,
+            min(slot.heartbeats, 2**32 - 1),
+            *[
+                _NONE if value is None else round(min(max(value * scale, -32_767), 32_767))
+                for value, scale in zip(slot[3:], _SCALES, strict=True)
+            ],
         )
         for slot in slots
     )
@@ -77,7 +90,7 @@ def added(slots: Iterable[Slot], new: Iterable[Slot]) -> list[Slot]:
 
 def merged(first: Slot, second: Slot) -> Slot:
     """Return one slot that covers both; `hour` is the first's."""
-    values: list[int | None] = []
+    values: list[float | None] = []
     for i in range(3, len(first), 2):
         mean, highest = first[i], first[i + 1]
         other_mean, other_highest = second[i], second[i + 1]
@@ -87,7 +100,7 @@ def merged(first: Slot, second: Slot) -> Slot:
             values += (mean, highest)
         else:
             total = mean * first.heartbeats + other_mean * second.heartbeats
-            values += (_mean(total, first.heartbeats + second.heartbeats), max(highest, other_highest))
+            values += (total / (first.heartbeats + second.heartbeats), max(highest, other_highest))
     return Slot(first.hour, max(first.health, second.health), first.heartbeats + second.heartbeats, *values)
 
 
@@ -97,7 +110,3 @@ def whole_day(slots: Iterable[Slot]) -> Slot | None:
     for slot in slots:
         day = slot._replace(hour=WHOLE_DAY) if day is None else merged(day, slot)
     return day
-
-
-def _mean(total: int, count: int) -> int:
-    return round(total / count)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.broker.reduce import REASONS, Batch, Refusal, Uplink, contiguous, reduce
+from hub.broker.reduce import REASONS, Batch, Refusal, Uplink, contiguous, heartbeats_of, reduce
 from tests.support.uplinks import SPOOL, presence, result, status, topic, uplink
 from topics import codec
 from topics.channels import SITE_UPLINKS
@@ -24,12 +24,8 @@ def beat(boot: int, seq: int) -> Uplink:
 
 
 def heard(batch: Batch, device_id: str = "a") -> list[tuple[int, int]]:
-    return [(status.boot[0], status.seq) for status, _ in batch.beats[device_id]]
-
-
-def test_heartbeats_are_kept_in_order_of_arrival_for_their_row_to_judge() -> None:
-    arrivals = [(1, 2), (1, 1), (1, 1), (2, 1)]
-    assert heard(reduce([beat(*arrival) for arrival in arrivals])) == arrivals
+    (beats,) = heartbeats_of(batch, {device_id}).values()
+    return [(status.boot[0], status.seq) for status, _ in beats]
 
 
 @pytest.mark.parametrize(
