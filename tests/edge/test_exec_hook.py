@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -203,6 +203,23 @@ def test_a_process_that_only_has_the_same_pid_is_left_alone(bench: Bench, spoil:
     finally:
         stranger.kill()
         stranger.wait()
+
+
+@pytest.mark.parametrize("damage", [lambda record: record.unlink(), lambda record: record.write_text("{")])
+def test_a_service_whose_record_was_lost_is_found_and_never_started_twice(
+    bench: Bench, damage: Callable[[Path], object]
+) -> None:
+    bench.release("a")
+    bench.release("b")
+    assert bench.call("activate", "a") == (0, "")
+    pid = bench.record["pid"]
+    damage(bench.run / "exec.json")
+    assert bench.call("probe", "a") == (0, "")
+    assert bench.call("activate", "a") == (0, "")
+    assert runs(pid) and bench.record["pid"] == pid
+    damage(bench.run / "exec.json")
+    assert bench.call("activate", "b") == (0, "")
+    assert not runs(pid) and bench.record["release"] == "b"
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"pid": "x"}', "\0" * 50])
