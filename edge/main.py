@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from edge.config import DEFAULT_HOOKS, DEFAULT_STATE, Paths
-from edge.errors import EdgeError
+from edge.errors import EdgeError, NotReady
 from edge.simulate import options
 
 
@@ -43,6 +43,13 @@ def main(argv: list[str] | None = None) -> int:
     except EdgeError as error:
         print(f"flaghoist-edge: {error}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        where = f" {error.filename}" if error.filename else ""
+        print(f"flaghoist-edge: the system refused{where}: {error.strerror or error}", file=sys.stderr)
+        return NotReady.exit_code
+    except UnicodeError:
+        print("flaghoist-edge: an argument is not text; give names and paths in UTF-8", file=sys.stderr)
+        return NotReady.exit_code
     except KeyboardInterrupt:
         return 130
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edge import config, jobs
+from edge import config, jobs, status
 from edge.config import Paths, Settings
 from edge.errors import NotReady
 from edge.main import main
@@ -101,3 +101,34 @@ def test_the_update_process_ends_when_its_parent_is_another(tmp_path: Path) -> N
     done = subprocess.run([sys.executable, "-m", "edge.main", *arguments], check=False, timeout=30)
     assert done.returncode == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        PermissionError(13, "Permission denied", "/x/state"),
+        IsADirectoryError(21, "Is a directory", "/x/lock"),
+    ],
+)
+def test_whatever_the_system_refuses_is_one_sentence(
+    fault: OSError, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise fault
+
+    monkeypatch.setattr(status, "gather", refuse)
+    assert main(["status", "--state", str(tmp_path)]) == 3
+    assert (
+        capsys.readouterr().err == f"flaghoist-edge: the system refused {fault.filename}: {fault.strerror}\n"
+    )
+
+
+def test_an_argument_that_is_no_text_is_one_sentence(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "edge.main", "status", "--state", bytes(tmp_path) + b"/\xff\xfe"],
+        capture_output=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 3
+    assert done.stderr.count(b"\n") == 1 and b"Traceback" not in done.stderr
