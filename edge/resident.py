@@ -27,7 +27,11 @@ def run(paths: Paths, arguments: list[str], *, once: bool) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     identity = Identity(paths)
     settings = config.load_settings(paths.root)
-    config.load_variables(paths.root)  # a line that is wrong is better told now than in an update
+    try:
+        config.load_variables(paths.root)
+    except NotReady as error:
+        # Told now rather than in an update; the link to the hub stays, or nobody could help from afar.
+        logging.getLogger("flaghoist").error("%s; no update succeeds before that", error)
     paths.make()
     lock = hold(paths.root / "lock")
     device = identity.device

@@ -154,7 +154,11 @@ def _need_room(folder: Path, size: int) -> None:
     status = os.statvfs(folder)
     room = status.f_bavail * status.f_frsize - RESERVE
     if room < size:
-        raise Stop(f"the disk is full: {max(room, 0)} bytes can be used, {size} are needed", full=True)
+        free = status.f_bavail * status.f_frsize
+        raise Stop(
+            f"the disk is full: {free} bytes are free, {size} are needed beside a reserve of {RESERVE}",
+            full=True,
+        )
 
 
 def _write(reader: Reader, path: Path, member: Member) -> FileEntry:
