@@ -31,7 +31,7 @@ def run(paths: Paths, arguments: list[str], *, once: bool) -> int:
         config.load_variables(paths.root)
     except NotReady as error:
         # Told now rather than in an update; the link to the hub stays, or nobody could help from afar.
-        logging.getLogger("flaghoist").error("%s; no update succeeds before that", error)
+        logging.getLogger("flaghoist").warning("%s; no update succeeds before that", error)
     paths.make()
     lock = hold(paths.root / "lock")
     device = identity.device
