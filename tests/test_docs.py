@@ -106,12 +106,15 @@ def _click_options(command: click.Command) -> Iterator[str]:
         yield from _click_options(child)
 
 
-def _argparse_options(parser: argparse.ArgumentParser) -> Iterator[str]:
+def _argparse_options(
+    parser: argparse.ArgumentParser, *, only: str = "", leave_out: str = ""
+) -> Iterator[str]:
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             # What is not listed in the help is the agent's own.
             for listed in action._choices_actions:
-                yield from _argparse_options(action.choices[listed.dest])
+                if listed.dest != leave_out and only in ("", listed.dest):
+                    yield from _argparse_options(action.choices[listed.dest])
         else:
             yield from (option for option in action.option_strings if option.startswith("--"))
 
@@ -121,7 +124,8 @@ OPTIONS = [
     for page, options in (
         ("hub.md", _click_options(hub_main)),
         ("cli.md", _click_options(cli)),
-        ("agent.md", _argparse_options(edge.main._parser())),
+        ("agent.md", _argparse_options(edge.main._parser(), leave_out="simulate")),
+        ("simulate.md", _argparse_options(edge.main._parser(), only="simulate")),
     )
     for option in sorted(set(options))
     if option not in ("--help", "--version")

@@ -16,6 +16,7 @@ from edge.hooks import Hooks, Place, Verb
 DOCS = Path(__file__).parents[2] / "docs"
 AGENT = (DOCS / "agent.md").read_text()
 HOOKS = (DOCS / "hooks.md").read_text()
+SIMULATE = (DOCS / "simulate.md").read_text()
 
 
 def options() -> list[str]:
@@ -29,7 +30,7 @@ def options() -> list[str]:
 
 @pytest.mark.parametrize("name", sorted(set(options()) - {"--help"}))
 def test_every_command_and_option_is_documented(name: str) -> None:
-    assert f"`{name}" in AGENT
+    assert f"`{name}" in AGENT + SIMULATE
 
 
 @pytest.mark.parametrize("field", msgspec.structs.fields(Settings), ids=lambda field: field.name)
