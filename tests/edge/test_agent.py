@@ -481,7 +481,9 @@ def test_a_disk_that_is_full_from_the_start_is_noticed_before_unpacking(
     monkeypatch.setattr("edge.stage.RESERVE", 2**60)
     box.offer(build(7))
     update = box.state.update
-    assert update is not None and update.reason.startswith("the disk is full: ") and "reserve" in update.reason
+    assert (
+        update is not None and update.reason.startswith("the disk is full: ") and "reserve" in update.reason
+    )
 
 
 def test_a_document_that_cannot_be_written_down_is_taken_again_later(
