@@ -95,7 +95,7 @@ class Broker:
         """Drain with `mosquitto_sub` to /dev/null; 0 messages make the session only."""
         files = self.files(SUBSCRIBER)
         secure = ["--cafile", files.ca, "--cert", files.certificate, "--key", files.key] if tls else []
-        command = [
+        command: list[str | Path] = [
             "mosquitto_sub",
             "-h",
             "127.0.0.1",

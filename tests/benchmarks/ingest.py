@@ -16,6 +16,7 @@ from itertools import islice
 from pathlib import Path
 
 import mqtt5
+import msgspec
 
 from hub.broker import commit
 from hub.broker.ingest import Ingest, IngestSettings
@@ -43,7 +44,8 @@ def reduced(store: SqliteStore, names: list[str], messages: int) -> float:
 
     def arrivals() -> Iterator[Uplink]:
         for i in range(messages):
-            yield uplink(names[i % len(names)], status(1))._replace(body=bodies[i // len(names)])
+            arrival = uplink(names[i % len(names)], status(1))
+            yield msgspec.structs.replace(arrival, payload=bodies[i // len(names)])
 
     bodies = [heartbeat(seq) for seq in range(messages // len(names) + 1)]
     uplinks, spent = arrivals(), 0.0
