@@ -94,7 +94,9 @@ class Broker:
     def mosquitto_sub(self, messages: int, *, tls: bool = False) -> Drained:
         """Drain with `mosquitto_sub` to /dev/null; 0 messages make the session only."""
         files = self.files(SUBSCRIBER)
-        secure = ["--cafile", files.ca, "--cert", files.certificate, "--key", files.key] if tls else []
+        secure: list[str | Path] = (
+            ["--cafile", files.ca, "--cert", files.certificate, "--key", files.key] if tls else []
+        )
         command: list[str | Path] = [
             "mosquitto_sub",
             "-h",
