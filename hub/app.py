@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import tzinfo
 from importlib.metadata import version
@@ -22,6 +22,7 @@ from hub import auth, config, jobs, trustroots
 from hub.artifacts.files import BundleFiles
 from hub.artifacts.service import Artifacts
 from hub.broker import hoister as hoisting
+from hub.broker.arrivals import Uplink
 from hub.broker.config import BrokerSettings
 from hub.broker.credentials import Credentials, service_credentials
 from hub.broker.guard import put_out
@@ -142,7 +143,10 @@ async def _services(
 ) -> None:
     sources = [settings.public_http + "/artifacts/{role}/{release}/bundle"]
     mqtt = config.parse_address(settings.public_mqtt)
-    ingest = _ingest(settings, store, authorities, broker)
+    lines = _lines(settings, store)
+    lines.start()
+    stack.push_async_callback(asyncio.to_thread, lines.stop)
+    ingest = _ingest(settings, store, authorities, broker, lines)
 
     def observed_since() -> int:
         return ingest.observed_since
@@ -179,9 +183,6 @@ async def _services(
             "root": lambda: _root_problem(store, signer),
         }
     )
-    lines = _lines(settings, store)
-    lines.start()
-    stack.push_async_callback(asyncio.to_thread, lines.stop)
     metrics = Metrics()
     metrics.add("build", parts.build(version("flaghoist"), signer.fleet))
     metrics.add("ingest", parts.ingest({"ingest-0": ingest}, now_ms))
@@ -228,9 +229,25 @@ async def _services(
         await asyncio.sleep(0.01)
 
 
-def _ingest(settings: config.Settings, store: Store, authorities: Authorities, broker: Mosquitto) -> Ingest:
+def _ingest(
+    settings: config.Settings, store: Store, authorities: Authorities, broker: Mosquitto, lines: Lines
+) -> Ingest:
     slot = IngestSettings(settings.fleet, broker.service_port)
-    return Ingest(store, slot, _credentials(settings, authorities, slot.name), now=now_ms)
+
+    def hand_on(arrivals: Sequence[Uplink]) -> None:
+        if lines.sinks:
+            now = now_ms()
+            parts_of = ((arrival, arrival.topic.split("/")) for arrival in arrivals)
+            lines.extend(
+                [
+                    (levels[-1], levels[-3], a.payload, a.content_type, now)
+                    for a, levels in parts_of
+                    if len(levels) > 4
+                ]
+            )
+
+    credentials = _credentials(settings, authorities, slot.name)
+    return Ingest(store, slot, credentials, now=now_ms, on_arrivals=hand_on)
 
 
 def _credentials(settings: config.Settings, authorities: Authorities, name: str) -> Credentials:

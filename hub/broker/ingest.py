@@ -57,7 +57,8 @@ class Context(Protocol):
 class Ingest:
     """One slot. `start` runs its thread, `stop` ends it.
 
-    `now` gives ms since the epoch. `on_commit` is called on the slot's thread after every commit.
+    `now` gives ms since the epoch. `on_commit` is called on the slot's thread after every commit,
+    `on_arrivals` with the messages of it, refused ones included.
     `credentials` are read anew at each connection, so renewed files are taken up.
     """
 
@@ -69,12 +70,14 @@ class Ingest:
         *,
         now: Callable[[], int],
         on_commit: Callable[[Summary], None] = lambda _summary: None,
+        on_arrivals: Callable[[Sequence[Uplink]], None] = lambda _arrivals: None,
     ) -> None:
         self._store = store
         self._settings = settings
         self._credentials = credentials
         self._now = now
         self._on_commit = on_commit
+        self._on_arrivals = on_arrivals
         self._stopping = threading.Event()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._thread = threading.Thread(target=self._run, name=settings.name, daemon=True)
@@ -190,6 +193,7 @@ class Ingest:
         self.taken += len(entries)
         self.refused += outcome.refused
         self._on_commit(Summary(len(entries), outcome.devices, outcome.releases))
+        self._on_arrivals(entries)
         return True
 
     def _write(self, entries: Sequence[Uplink], batch: Batch | None = None) -> Outcome:

@@ -51,6 +51,11 @@ def test_no_forged_document_moves_an_agent_and_each_is_reported_by_the_check_tha
     until("the genuine manifest back on the broker", lambda: fleet.get("/health/ready").get("ready"))
     shown = fleet.get("/devices/shop-1")
     assert shown["running"] == offered
+    until("the raw reports in the hub's files", lambda: "addressee" in _lines(fleet))
+
+
+def _lines(fleet: Fleet) -> str:
+    return "".join(path.read_text() for path in sorted((fleet.data / "lines").rglob("*.ndjson")))
 
 
 def _raw(fleet: Fleet, path: str) -> bytes:
