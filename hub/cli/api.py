@@ -18,11 +18,25 @@ TIMEOUT = httpx2.Timeout(30.0, connect=5.0)
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """An `application/problem+json` body (RFC 9457), every field optional as the RFC has it."""
+    """An `application/problem+json` body (RFC 9457), every field optional as the RFC has it.
+
+    `errors` is the hub's own: what was wrong with a body, objects with a `message` and mostly a `key`.
+    """
 
     title: str = ""
     detail: str = ""
     rule: str = ""
+    errors: Any = None
+
+    @property
+    def words(self) -> str:
+        """What to tell a person: the detail, else the title, and the first of the errors."""
+        found = (self.detail or self.title).rstrip(".")
+        first = self.errors[0] if isinstance(self.errors, list) and self.errors else None
+        if not isinstance(first, dict) or not first.get("message"):
+            return found
+        key = f"{first['key']}: " if first.get("key") else ""
+        return f"{found}: {key}{str(first['message']).rstrip('.')}"
 
 
 class HubRefused(Refused):
@@ -38,12 +52,8 @@ class Hub:
     """A connection to one hub, named by its URL. Every method raises `HubRefused` or `Unreachable`."""
 
     def __init__(self, url: str, token: str) -> None:
-        self.url = url.rstrip("/")
-        try:
-            parsed = httpx2.URL(self.url)
-        except httpx2.InvalidURL:
-            parsed = httpx2.URL("")
-        if parsed.scheme not in ("http", "https") or not parsed.host:
+        self.url = url.strip().rstrip("/")
+        if not _is_address(self.url):
             raise click.UsageError(
                 f"{url!r} is not the address of a hub; it looks like http://hub.example:8080"
             )
@@ -55,6 +65,11 @@ class Hub:
             raise SetupError(
                 f"cannot read the certificates that SSL_CERT_FILE or SSL_CERT_DIR names ({error.strerror}); "
                 "give a PEM file of the hub's CA"
+            ) from None
+        except (httpx2.InvalidURL, ValueError, ImportError):
+            raise SetupError(
+                "cannot use the proxy that HTTP_PROXY, HTTPS_PROXY or ALL_PROXY names; "
+                "give one like http://proxy.example:3128, or name the hub in NO_PROXY"
             ) from None
 
     def close(self) -> None:
@@ -132,14 +147,26 @@ class Hub:
             return self._not_a_hub(answer.status_code)
         rule = f" (rule {problem.rule})" if problem.rule else ""
         outcome = "failed" if answer.is_server_error else "refused"
-        words = (problem.detail or problem.title).rstrip(".")
-        return HubRefused(f"the hub {outcome}: {words}{rule}", answer.status_code, problem.rule)
+        return HubRefused(f"the hub {outcome}: {problem.words}{rule}", answer.status_code, problem.rule)
 
     def _not_a_hub(self, status: int | None = None) -> Unreachable:
         what = "something else" if status is None else f"status {status} and no reason"
         return Unreachable(
             f"{self.url} answers with {what}, so it is not a hub that this command knows; check the address"
         )
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parsed = httpx2.URL(url)
+        url.encode()
+        # What the socket does with a host, only later and with an exception of its own.
+        parsed.host.encode("idna")
+    except (httpx2.InvalidURL, UnicodeError):
+        return False
+    # A query would swallow every path; a password would stand in each sentence that names the hub.
+    extra = parsed.query or parsed.fragment or parsed.userinfo or any(char.isspace() for char in url)
+    return parsed.scheme in ("http", "https") and bool(parsed.host) and not extra
 
 
 class _Page(msgspec.Struct, frozen=True):

@@ -66,7 +66,11 @@ def show(device_id: str, as_json: bool, hub: Hub) -> None:
     "--uses", type=click.IntRange(1, 1_000_000), default=1, show_default=True, help="Devices that may use it."
 )
 @click.option(
-    "--expires-in", type=click.IntRange(60, 365 * 86_400), default=86_400, show_default=True, help="Seconds."
+    "--expires-in",
+    type=click.IntRange(60, 90 * 86_400),
+    default=86_400,
+    show_default=True,
+    help="Seconds that the token is valid: a minute to 90 days.",
 )
 @json_option
 @hub_options

@@ -78,7 +78,7 @@ def next_root(
         keys["release"] = [keyfiles.load_public(path).raw for path in release_keys]
     if deployment_keys:
         keys["deployment"] = [deployment_key(text, present.fleet) for text in deployment_keys]
-    if threshold:
+    if threshold is not None:
         thresholds = parse_thresholds(threshold, thresholds)
     version = present.version + 1
     out = out or file.with_name(f"root.{version}.dsse")

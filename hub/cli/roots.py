@@ -139,7 +139,7 @@ def now_ms() -> int:
 
 def deployment_key(text: str, fleet: str) -> bytes:
     """Return the public key in a file, or of the hub at an address; raises `SetupError` and `click.UsageError`."""
-    if not text.startswith(("http://", "https://")):
+    if "://" not in text:
         return keyfiles.load_public(Path(text)).raw
     hub = Hub(text, "")
     try:
