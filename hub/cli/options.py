@@ -46,6 +46,9 @@ class FileType(click.Path):
         return super().convert(value, param, ctx)
 
 
+TOKEN_LIMIT: Final = 8 * 1024
+"""Largest token in bytes; a server takes no longer header."""
+
 RELEASE: Final = NameType("release", names.release_id)
 DEVICE: Final = NameType("device", names.device_id)
 ROLE: Final = NameType("role", names.role)
@@ -88,7 +91,7 @@ def connect(url: str | None, token_file: Path | None) -> Hub:
 
 def _token(path: Path | None) -> str:
     if path is not None:
-        token = read_small(path, "a token file").decode("ascii", "replace").strip()
+        token = read_small(path, "a token file", limit=TOKEN_LIMIT).decode("ascii", "replace").strip()
         if not _is_token(token):
             raise SetupError(f"{path} does not hold a token; give the path of the hub's admin.token")
         return token

@@ -185,7 +185,7 @@ def test_a_hub_that_does_not_answer_ends_with_4(
         ),
         pytest.param(
             {"FLAGHOIST_URL": "http://127.0.0.1:9"}, ["--token-file", "/dev/zero"], 3,
-            "/dev/zero is larger than 1048576 bytes, so it is not a token file; check the path",
+            "/dev/zero is larger than 8192 bytes, so it is not a token file; check the path",
             id="endless-token-file",
         ),
         pytest.param(
