@@ -38,6 +38,7 @@ from hub.identity import keys
 from hub.identity.ca import Authorities, open_authorities
 from hub.leader import Leader
 from hub.metrics import Metrics, database, parts
+from hub.prepare import prepare_types
 from hub.pulse import Pulse
 from hub.registry.service import Endpoints, Registry
 from hub.rekey import sign_again_if_due
@@ -67,6 +68,7 @@ class Server(uvicorn.Server):
 @asynccontextmanager
 async def running(settings: config.Settings) -> AsyncIterator[config.Settings]:
     """Run the whole hub; yields the settings with the ports that were chosen. Raises `SetupError`."""
+    prepare_types()
     async with AsyncExitStack() as stack:
         lock = config.open_data(settings.data)
         stack.callback(os.close, lock)
@@ -100,7 +102,8 @@ def _broker(settings: config.Settings, store: Store, authorities: Authorities) -
             folder=settings.data / "broker",
             fleet=settings.fleet,
             host=settings.mqtt.host,
-            device_port=settings.mqtt.port or config.number(store, "mqtt_port"),
+            device_port=settings.mqtt.port or config.port_again(store, "mqtt_port", settings.mqtt.host),
+            service_port=config.port_again(store, "service_port", "127.0.0.1"),
             hosts=() if public_host in ("0.0.0.0", "::") else (public_host,),  # noqa: S104
         ),
         authorities,
@@ -123,6 +126,7 @@ def _chosen(
     mqtt = config.Address(settings.mqtt.host, broker.device_port)
     config.remember(store, "http_port", str(http.port))
     config.remember(store, "mqtt_port", str(mqtt.port))
+    config.remember(store, "service_port", str(broker.service_port))
     return msgspec.structs.replace(
         settings,
         http=http,
@@ -162,6 +166,7 @@ async def _services(
         now_ms,
     )
     sign_again_if_due(store, signer, deployment, registry)
+    _issue(settings, authorities)
     credentials = _credentials(settings, authorities, Principal.HOISTER.value)
     hoister = hoisting.Hoister(
         store,
@@ -286,10 +291,15 @@ def _refresh(deployment: Deployment) -> None:
 
 
 def _renew(settings: config.Settings, authorities: Authorities, broker: Mosquitto) -> None:
-    for principals in BrokerSettings(settings.data / "broker", settings.fleet).services.values():
-        for name in principals:
-            _credentials(settings, authorities, name)
+    _issue(settings, authorities)
     broker.reload()
+
+
+def _issue(settings: config.Settings, authorities: Authorities) -> None:
+    """Make or renew the certificate of every service, those of dashboards included."""
+    for names in BrokerSettings(settings.data / "broker", settings.fleet).services.values():
+        for name in names:
+            _credentials(settings, authorities, name)
 
 
 async def _background(stack: AsyncExitStack, work: Coroutine[Any, Any, None], name: str) -> None:

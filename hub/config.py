@@ -123,6 +123,16 @@ def listen(address: Address, remembered: int = 0) -> socket.socket:
     raise SetupError(f"{address} cannot be listened on; stop what uses it, or choose another with --http.")
 
 
+def port_again(store: Store, key: str, host: str) -> int:
+    """Return a remembered port if it is free now, else 0 for any."""
+    port = number(store, key)
+    try:
+        with socket.create_server((host, port), reuse_port=False):
+            return port
+    except OSError:
+        return 0
+
+
 def meta(store: Store, key: str, default: str) -> str:
     """Return a value that is written at the first start and kept for good."""
     with store.write() as tx:
