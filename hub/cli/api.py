@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import click
@@ -91,6 +92,19 @@ class Hub:
         headers = {"Content-Type": content_type, "Content-Length": str(size)}
         return self._send("POST", path, content=chunks, headers=headers)
 
+    def holds(self, path: str, etag: str) -> bool:
+        """Return whether what the hub has at `path` is whole and has the strong `etag`; nothing is downloaded."""
+        with self._reaching(), self._client.stream("GET", path, headers={"If-None-Match": etag}) as answer:
+            if answer.status_code == 304:
+                return True
+            if answer.is_success:
+                return False
+            answer.read()
+        damaged = _problem(answer).rule == "artifact_damaged"
+        if answer.status_code == 404 or damaged:
+            return False
+        raise self._refusal(answer)
+
     def items(self, path: str, **query: str | int | None) -> Iterator[Any]:
         """Yield the items of every page of a list."""
         cursor: str | None = None
@@ -109,8 +123,16 @@ class Hub:
             raise self._not_a_hub() from None
 
     def _send(self, method: str, path: str, **request: Any) -> bytes:
-        try:
+        with self._reaching():
             answer = self._client.request(method, path, **request)
+        if answer.is_success:
+            return answer.content
+        raise self._refusal(answer)
+
+    @contextmanager
+    def _reaching(self) -> Iterator[None]:
+        try:
+            yield
         except httpx2.TimeoutException:
             raise Unreachable(
                 f"the hub at {self.url} did not answer in time; try again, and look at its log if it stays so"
@@ -120,9 +142,6 @@ class Hub:
                 f"cannot reach the hub at {self.url} ({_cause(error)}); "
                 "check the address and that flaghoist-hub is running"
             ) from None
-        if answer.is_success:
-            return answer.content
-        raise self._refusal(answer)
 
     def _refusal(self, answer: httpx2.Response) -> HubRefused | Unreachable:
         if answer.status_code in (502, 503, 504):

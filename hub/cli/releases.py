@@ -14,7 +14,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 
 from hub.cli import builder, output, releasefolder, verify
 from hub.cli.api import Hub
-from hub.cli.errors import NotTrusted
+from hub.cli.errors import NotTrusted, Refused
 from hub.cli.files import read_small
 from hub.cli.gitrepo import Repository
 from hub.cli.options import (
@@ -27,7 +27,7 @@ from hub.cli.options import (
     token_file_option,
     url_option,
 )
-from hub.cli.promotions import add_to, show_release
+from hub.cli.promotions import add_to, path_of, show_release
 from hub.cli.roots import now_ms, read_root
 from hub.errors import SetupError
 from hub.identity import keys as keyfiles
@@ -179,10 +179,15 @@ def publish(folder: Path, policy_file: Path | None, as_json: bool, hub: Hub) -> 
     if policy is not None:
         body["policy"] = policy
     answer = hub.read(hub.post("/releases", body, key=trust.sha256(data)), dict[str, Any])
-    # The hub answers the release it has when the same envelope comes again: after a broken upload, go on there.
-    if answer.get("state") in ("draft", "validated"):
+    # The hub answers the release it has when the same envelope comes again: after a broken upload, or when its disk
+    # has lost the bundle since, go on there.
+    if answer.get("state") in ("draft", "validated") or not _is_held(hub, made):
         _upload(hub, folder / releasefolder.BUNDLE, made)
-        answer = hub.read(hub.get(f"/releases/{made.id}"), dict[str, Any])
+        if not _is_held(hub, made):
+            raise Refused(
+                f"the hub took the bundle of {made.id} and does not hold it whole; look at its disk and its log"
+            )
+        answer = hub.read(hub.get(path_of(made.id)), dict[str, Any])
     show_release(answer, as_json=as_json)
 
 
@@ -217,6 +222,10 @@ def _policy(folder: Path, given: Path | None) -> dict[str, object] | None:
     if given is None and not path.exists():
         return None
     return builder.check_policy(read_small(path, "a rollout policy"), str(path))
+
+
+def _is_held(hub: Hub, made: Release) -> bool:
+    return hub.holds(f"/artifacts/{made.role}/{made.id}/bundle", f'"{made.bundle.sha256}"')
 
 
 def _upload(hub: Hub, path: Path, made: Release) -> None:

@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvicorn
 from nacl.signing import SigningKey
+from structlog.testing import capture_logs
 
 from hub.cli.main import run
 from hub.identity import keys
+from tests.hub.world import World
 
 GIT_ENV = {
     "GIT_CONFIG_GLOBAL": "/dev/null",
@@ -242,3 +245,23 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+@pytest.fixture
+def real(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    """A real hub behind a real port, without its broker, that the environment names, with its admin's token."""
+    config = uvicorn.Config(world.app, host="127.0.0.1", port=0, log_level="error", lifespan="off")
+    server = uvicorn.Server(config)
+    socket = config.bind_socket()
+    monkeypatch.setenv("FLAGHOIST_URL", f"http://127.0.0.1:{socket.getsockname()[1]}")
+    monkeypatch.setenv("FLAGHOIST_TOKEN", world.token)
+    # The socket listens already, so nothing has to wait for the thread.
+    socket.listen()
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]})
+    thread.start()
+    # The hub logs in this very process, and what the command prints is what is tested.
+    with capture_logs():
+        yield world
+    server.should_exit = True
+    thread.join()
+    socket.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from pathlib import Path
 from typing import Any
 
@@ -39,51 +38,6 @@ DEVICE = {
     "tags": {"site": "harbour"},
     "verdict": {"reason": "already_installed", "release": None},
 }
-
-
-def test_a_release_is_declared_then_uploaded_then_shown(
-    flaghoist: Flaghoist, signers: Signers, built: Path, hub: FakeHub
-) -> None:
-    flaghoist("release", "sign", built, "--key", signers.key("one"))
-    name = built.name
-    hub.on("POST /releases", (201, RELEASE | {"id": name, "state": "draft"}))
-    hub.on(f"POST /artifacts/kiosk/{name}", (201, {"release": name}))
-    hub.on(f"GET /releases/{name}", (200, RELEASE | {"id": name, "state": "published"}))
-    ran = flaghoist("release", "publish", built, "--json")
-    assert (ran.code, ran.err) == (0, "")
-    assert ran.json["state"] == "published"
-    assert hub.asked() == ["POST /releases", f"POST /artifacts/kiosk/{name}", f"GET /releases/{name}"]
-    declared, uploaded = hub.requests[0], hub.requests[1]
-    assert base64.b64decode(declared.json["envelope"]) == (built / "release.dsse").read_bytes()
-    assert declared.json["policy"] == {"failure": {"max_ratio": 0.2}}
-    assert uploaded.body == (built / "bundle.tar.gz").read_bytes()
-    assert {request.headers["Authorization"] for request in hub.requests} == {"Bearer letmein"}
-
-
-def test_publishing_again_after_it_was_done_uploads_nothing(
-    flaghoist: Flaghoist, signers: Signers, built: Path, hub: FakeHub
-) -> None:
-    flaghoist("release", "sign", built, "--key", signers.key("one"))
-    hub.on("POST /releases", (201, RELEASE | {"id": built.name, "state": "rolling"}))
-    ran = flaghoist("release", "publish", built, "--json")
-    assert (ran.code, ran.json["state"], hub.asked()) == (0, "rolling", ["POST /releases"])
-
-
-def test_another_policy_can_be_given(
-    flaghoist: Flaghoist, signers: Signers, built: Path, hub: FakeHub, tmp_path: Path
-) -> None:
-    flaghoist("release", "sign", built, "--key", signers.key("one"))
-    policy = tmp_path / "night.json"
-    policy.write_text('{"spread_seconds": 600}')
-    hub.on("POST /releases", (201, RELEASE))
-    assert flaghoist("release", "publish", built, "--policy", policy).code == 0
-    assert hub.requests[0].json["policy"] == {"spread_seconds": 600}
-    policy.write_text("[1]")
-    ran = flaghoist("release", "publish", built, "--policy", policy)
-    assert (ran.code, ran.err) == (
-        1,
-        f"flaghoist: {policy} is not a JSON object; docs/bundle.md shows a rollout policy\n",
-    )
 
 
 def test_a_root_is_published_as_its_very_bytes(

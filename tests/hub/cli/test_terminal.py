@@ -69,6 +69,7 @@ def test_an_upload_shows_its_progress_and_then_the_release(
     flaghoist("release", "sign", built, "--key", signers.key("one"))
     hub.on("POST /releases", (201, RELEASE | {"state": "draft"}))
     hub.on(f"POST /artifacts/kiosk/{built.name}", (201, {}))
+    hub.on(f"GET /artifacts/kiosk/{built.name}/bundle", (304, b""))
     hub.on(f"GET /releases/{built.name}", (200, RELEASE | {"state": "published"}))
     code, drawn = on_terminal("release", "publish", built)
     assert code == 0
