@@ -31,7 +31,9 @@ PROGRAMS = {"qemu-system-x86_64": "qemu-system-x86", "debootstrap": "debootstrap
 
 pytestmark = [
     pytest.mark.heavy,
-    pytest.mark.skipif("FLAGHOIST_BOOT" not in os.environ, reason="boots a machine for minutes: run make boot"),
+    pytest.mark.skipif(
+        "FLAGHOIST_BOOT" not in os.environ, reason="boots a machine for minutes: run make boot"
+    ),
     pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a Debian to boot"),
     *(
         pytest.mark.skipif(
