@@ -82,6 +82,22 @@ class Hub:
         given = {key: value for key, value in query.items() if value is not None}
         return self._send("GET", path, params=given)
 
+    def get_tagged(self, path: str, kind: type[T]) -> tuple[T, str]:
+        """Return what `path` answers with as a `kind`, and its ETag for `patch`."""
+        answer = self._ask("GET", path)
+        if "etag" not in answer.headers:
+            raise self._not_a_hub()
+        return self.read(answer.content, kind), answer.headers["etag"]
+
+    def patch(self, path: str, body: Any, *, etag: str) -> bytes:
+        """Change what `path` names if it still has `etag` (else `HubRefused` with 412). Returns the answer's body."""
+        headers = {"Content-Type": "application/json", "If-Match": etag}
+        return self._send("PATCH", path, content=msgspec.json.encode(body), headers=headers)
+
+    def delete(self, path: str) -> None:
+        """Delete what `path` names."""
+        self._send("DELETE", path)
+
     def post(self, path: str, body: Any, *, key: str | None = None) -> bytes:
         """Post `body` as JSON; `key` is an Idempotency-Key. Returns the answer's body."""
         headers = {"Content-Type": "application/json"} | ({"Idempotency-Key": key} if key else {})
@@ -123,10 +139,13 @@ class Hub:
             raise self._not_a_hub() from None
 
     def _send(self, method: str, path: str, **request: Any) -> bytes:
+        return self._ask(method, path, **request).content
+
+    def _ask(self, method: str, path: str, **request: Any) -> httpx2.Response:
         with self._reaching():
             answer = self._client.request(method, path, **request)
         if answer.is_success:
-            return answer.content
+            return answer
         raise self._refusal(answer)
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""`flaghoist device`: the devices that the hub knows, and tokens for new ones."""
+"""`flaghoist device`: the devices that the hub knows, tokens for new ones, and changes."""
 
 from __future__ import annotations
 
@@ -8,26 +8,17 @@ import click
 
 from hub.cli import output
 from hub.cli.api import Hub
+from hub.cli.devicechanges import add_to
+from hub.cli.deviceview import SHOWN, path_of, show_device
 from hub.cli.options import ROLE, device_argument, hub_options, json_option
 from topics.names import SEGMENTS
 
-SHOWN = (
-    "device_id",
-    "role",
-    "segment",
-    "presence",
-    "health",
-    "running",
-    "running_version",
-    "state",
-    "last_seen",
-)
 FIRST_IN_LIST = ("device", "role", "segment", "presence", "health", "running", "state", "last seen")
 
 
 @click.group()
 def device() -> None:
-    """List devices and make enrolment tokens."""
+    """List and change devices, and make enrolment tokens."""
 
 
 @device.command("list")
@@ -51,12 +42,7 @@ def list_devices(role: str | None, segment: str | None, as_json: bool, hub: Hub)
 @hub_options
 def show(device_id: str, as_json: bool, hub: Hub) -> None:
     """Show one device, with the hub's answer to whether it is eligible."""
-    item = hub.read(hub.get(f"/devices/{device_id}"), dict[str, Any])
-    if as_json:
-        output.emit_json(item)
-        return
-    first = [(key, item[key]) for key in SHOWN if key in item]
-    output.fields(first + [(key, _flat(value)) for key, value in item.items() if key not in SHOWN])
+    show_device(hub.read(hub.get(path_of(device_id)), dict[str, Any]), as_json=as_json)
 
 
 @device.command()
@@ -85,9 +71,4 @@ def token(role: str, segment: str, uses: int, expires_in: int, as_json: bool, hu
     output.remark(f"for {uses} device{'s' if uses > 1 else ''}, until {answer.get('expires_at')}")
 
 
-def _flat(value: object) -> object:
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {_flat(inner)}" for key, inner in value.items() if inner not in (None, ""))
-    if isinstance(value, list):
-        return ", ".join(str(_flat(inner)) for inner in value)
-    return value
+add_to(device)

@@ -188,9 +188,13 @@ Answer = tuple[int, Any]
 
 @dataclass
 class FakeHub:
-    """A real HTTP server that answers `METHOD /path?query` from a table; the last answer of a list stays."""
+    """A real HTTP server that answers `METHOD /path?query` from a table; the last answer of a list stays.
+
+    The ETag of an answer counts the requests so far, unless `tagged` is off.
+    """
 
     url: str = ""
+    tagged: bool = True
     answers: dict[str, list[Answer]] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
 
@@ -227,10 +231,12 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
                 "Content-Type", "application/json" if status < 400 else "application/problem+json"
             )
             self.send_header("Content-Length", str(len(data)))
+            if fake.tagged:
+                self.send_header("ETag", f'"{len(fake.requests)}"')
             self.end_headers()
             self.wfile.write(data)
 
-        do_GET = do_POST = handle_any  # noqa: N815
+        do_GET = do_POST = do_PATCH = do_DELETE = handle_any  # noqa: N815
 
         def log_message(self, *_: object) -> None:
             """Quiet."""

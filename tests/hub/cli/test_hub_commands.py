@@ -103,7 +103,12 @@ RELEASE_COMMANDS = (
     ("release", "rollback"),
     ("rollout", "watch"),
 )
-DEVICE_COMMANDS = (("device", "show"),)
+DEVICE_COMMANDS = (
+    ("device", "show"),
+    ("device", "set", "--no-maintenance"),
+    ("device", "revoke"),
+    ("device", "delete", "--yes"),
+)
 
 
 @pytest.mark.parametrize("command", RELEASE_COMMANDS + DEVICE_COMMANDS, ids=" ".join)
