@@ -179,7 +179,8 @@ class Session:
     def keep_alive(self) -> None:
         """Send PINGREQ in time; give up on a broker that has fallen silent."""
         now = time.monotonic()
-        if not self.subscribed and now > self._began + CONNECT_SECONDS:
+        # SUBACK comes behind all that is queued for the session, so only silence counts, not a long backlog.
+        if not self.subscribed and now > max(self._began, self._heard_at) + CONNECT_SECONDS:
             raise LinkError("the broker does not answer")
         if self._is_full:
             self._heard_at = now  # it is we who do not listen
