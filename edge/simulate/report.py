@@ -19,7 +19,7 @@ class Seen(NamedTuple):
 
 
 def summary(devices: Iterable[Seen], tally: Tally, bears: Tolerance) -> dict[str, Any]:
-    """Return the figures of a run; times in ms."""
+    """Return the figures of a run; times in ms. What a device would do now is asked of the connected ones."""
     seen = list(devices)
     attempts: dict[str, Counter[str]] = {}
     for device in seen:
@@ -31,7 +31,7 @@ def summary(devices: Iterable[Seen], tally: Tally, bears: Tolerance) -> dict[str
         "connected": sum(device.connected for device in seen),
         "running": _sorted(Counter(device.running or "nothing" for device in seen)),
         "attempts": {release: _sorted(states) for release, states in sorted(attempts.items())},
-        "verdicts": _sorted(Counter(device.verdict for device in seen)),
+        "verdicts": _sorted(Counter(device.verdict for device in seen if device.connected)),
         "rollouts": [
             {"release": release, "segment": segment, **rollout_figures(rollout, bears)}
             for (release, segment), rollout in sorted(tally.rollouts.items())
@@ -41,7 +41,7 @@ def summary(devices: Iterable[Seen], tally: Tally, bears: Tolerance) -> dict[str
 
 
 def rollout_figures(rollout: Rollout, bears: Tolerance) -> dict[str, Any]:
-    """Return the figures of one release in one segment.
+    """Return the figures of one release in one segment. Of those that `began` the hub counts no `stopped` one.
 
     `halt` is None without a pause. In it `began_before_crossing` and `began_until_heard` part the devices that had
     begun at the threshold from those that began before the pause reached them; `began_while_paused` must be 0.
@@ -51,6 +51,7 @@ def rollout_figures(rollout: Rollout, bears: Tolerance) -> dict[str, Any]:
         "began": len(rollout.begins),
         "committed": len(rollout.outcomes) - failed,
         "failed": failed,
+        "stopped": len(rollout.stopped),
         "dark": len(rollout.dark),
         "halt": None,
     }
@@ -61,12 +62,14 @@ def rollout_figures(rollout: Rollout, bears: Tolerance) -> dict[str, Any]:
             "heard_by": len(rollout.pauses),
             "began_while_paused": rollout.began_while_paused,
         }
-        if crossed is not None and crossed <= first:
-            before = sum(at <= crossed for at in rollout.begins.values())
+        if crossed is not None and crossed.at <= first:
+            before = sum(at <= crossed.at for at in rollout.begins.values())
             halt |= {
-                "crossed_monotonic": crossed,
-                "first_heard_ms": round((first - crossed) * 1000, 1),
-                "last_heard_ms": round((last - crossed) * 1000, 1),
+                "crossed_monotonic": crossed.at,
+                "failed_at_crossing": crossed.failed,
+                "ended_at_crossing": crossed.ended,
+                "first_heard_ms": round((first - crossed.at) * 1000, 1),
+                "last_heard_ms": round((last - crossed.at) * 1000, 1),
                 "began_before_crossing": before,
                 "began_until_heard": len(rollout.begins) - before - rollout.began_while_paused,
             }
@@ -90,7 +93,8 @@ def text(figures: dict[str, Any]) -> str:
     for rollout in figures["rollouts"]:
         lines.append(
             f"rollout   {rollout['release']} in {rollout['segment']}: {rollout['began']} began, "
-            f"{rollout['committed']} committed, {rollout['failed']} failed, {rollout['dark']} went dark"
+            f"{rollout['committed']} committed, {rollout['failed']} failed, {rollout['stopped']} were stopped in time, "
+            f"{rollout['dark']} went dark"
         )
         if rollout["halt"] is not None:
             lines.append(f"halt      {_halt(rollout['halt'])}")
@@ -102,9 +106,10 @@ def _halt(halt: dict[str, Any]) -> str:
     if "crossed_monotonic" not in halt:
         return f"heard by {halt['heard_by']} devices, before the threshold was crossed by reports; {began}"
     return (
-        f"first heard {halt['first_heard_ms']:g} ms after the report that crossed the threshold, by the last of "
-        f"{halt['heard_by']} devices after {halt['last_heard_ms']:g} ms; {halt['began_before_crossing']} had begun, "
-        f"{halt['began_until_heard']} more began before it reached them, {began}"
+        f"threshold crossed by {halt['failed_at_crossing']} failures of {halt['ended_at_crossing']}; the pause was "
+        f"heard {halt['first_heard_ms']:g} ms after that report, by the last of {halt['heard_by']} devices after "
+        f"{halt['last_heard_ms']:g} ms; {halt['began_before_crossing']} had begun, {halt['began_until_heard']} more "
+        f"began before it reached them, {began}"
     )
 
 

@@ -24,6 +24,14 @@ class Outcome(NamedTuple):
     failed: bool
 
 
+class Crossing(NamedTuple):
+    """The report that crossed a threshold: when it went out, and how many had failed and ended by then."""
+
+    at: float
+    failed: int
+    ended: int
+
+
 @dataclass(frozen=True, slots=True)
 class Tolerance:
     """What the release's policy bears: `max_ratio` of its failure policy in percent as it was written, and
@@ -39,6 +47,8 @@ class Rollout:
     def __init__(self) -> None:
         self.begins: dict[str, float] = {}
         self.outcomes: dict[str, Outcome] = {}
+        self.stopped: set[str] = set()
+        """Devices that began and were told to stop before anything was changed."""
         self.dark: set[str] = set()
         self.pauses: dict[str, float] = {}
         """When each device first heard of a pause."""
@@ -63,9 +73,10 @@ class Tally:
         if report.release is None or report.segment is None or report.state not in ENDED:
             return
         failed = report.state in FAILED
-        if failed and report.cause == "ordered":
-            return
         rollout = self._of(report.release, report.segment)
+        if failed and report.cause == "ordered":
+            rollout.stopped.add(device_id)
+            return
         if device_id not in rollout.outcomes:
             rollout.outcomes[device_id] = Outcome(at, device_id, failed)
 
@@ -86,8 +97,8 @@ class Tally:
         return self.rollouts.setdefault((release_id, segment), Rollout())
 
 
-def crossing(begins: Iterable[float], outcomes: Iterable[Outcome], bears: Tolerance) -> float | None:
-    """Return when the report went out that crossed the threshold, None when none did.
+def crossing(begins: Iterable[float], outcomes: Iterable[Outcome], bears: Tolerance) -> Crossing | None:
+    """Return the report that crossed the threshold, None when none did.
 
     The hub's rule: once at least `min_reports` devices ended (or all that began, if fewer), a share of failures above
     `max_ratio`; exactly as much is borne. Silence, which the hub also counts, is not looked at.
@@ -98,5 +109,5 @@ def crossing(begins: Iterable[float], outcomes: Iterable[Outcome], bears: Tolera
         failures += outcome.failed
         needed = min(bears.min_reports, sum(at <= outcome.at for at in began))
         if failures and ended >= needed and failures > ratio * ended:
-            return outcome.at
+            return Crossing(outcome.at, failures, ended)
     return None

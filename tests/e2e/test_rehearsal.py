@@ -1,0 +1,78 @@
+"""Rehearsals of a rollout: a fleet of simulated devices, and a release that fails on some of them."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+
+from hub.deployment.rules import Counts, halt_reason
+from tests.e2e.fleet import Fleet
+from tests.e2e.rehearsal import FAILURE, Rehearsal, halted, publish
+
+DEVICES = int(os.environ.get("FLAGHOIST_REHEARSAL_DEVICES", "300"))
+"""5000 is the rehearsal of a large fleet; it takes some minutes."""
+
+
+def test_a_release_that_fails_on_some_halts_and_nobody_begins_who_has_heard_of_it(fleet: Fleet) -> None:
+    release = publish(fleet, 1, spread=10)
+    with Rehearsal(fleet, 50, "--fail", "20%", "--seconds-per-step", "0.3") as rehearsal:
+        fleet.flaghoist("release", "promote", release, "--segment", "canary")
+        halted(fleet, release, seconds=40)
+        (rollout,) = rehearsal.finish()["rollouts"]
+    assert (rollout["release"], rollout["segment"]) == (release, "canary")
+    assert rollout["halt"]["heard_by"] == 50
+    assert rollout["halt"]["began_while_paused"] == 0
+    assert rollout["began"] < 50
+
+
+@pytest.mark.heavy
+@pytest.mark.timeout(300 + DEVICES // 5)
+def test_the_halt_comes_at_the_threshold_and_hub_and_devices_count_the_same(fleet: Fleet) -> None:
+    spread = max(15, DEVICES // 25)
+    release = publish(fleet, 1, spread=spread)
+    odds = ("--fail", "8%", "--slow", "2%", "--seed", "4", "--seconds-per-step", "0.5")
+    with Rehearsal(fleet, DEVICES, *odds) as rehearsal:
+        fleet.flaghoist("release", "promote", release, "--segment", "canary")
+        row = halted(fleet, release, seconds=spread + 60)
+        figures = rehearsal.finish()
+    (rollout,) = figures["rollouts"]
+    reason = fleet.get(f"/releases/{release}")["reason"]
+    failures, ended = (int(word) for word in reason.split() if word.isdigit())
+
+    assert halt_reason("canary", _counts(failures, ended), FAILURE) == reason
+    assert abs(ended - rollout["halt"]["ended_at_crossing"]) <= 10, (
+        "the halt came at another report than the first that could cause it"
+    )
+    assert rollout["began"] - rollout["stopped"] == row["began"]
+    assert (rollout["committed"], rollout["failed"]) == (row["committed"], row["rolled_back"] + row["failed"])
+    assert figures["running"] == {release: row["committed"], "nothing": DEVICES - row["committed"]}
+    assert rollout["halt"]["began_while_paused"] == 0
+    assert rollout["began"] < DEVICES, "the halt spared nobody"
+    _tell(rollout)
+
+
+@pytest.mark.heavy
+@pytest.mark.timeout(600)
+def test_a_thousand_devices_hear_of_the_halt_within_a_second_of_the_report_that_crossed(fleet: Fleet) -> None:
+    release = publish(fleet, 1, spread=60)
+    with Rehearsal(fleet, 1000, "--fail", "8%", "--seconds-per-step", "1") as rehearsal:
+        fleet.flaghoist("release", "promote", release, "--segment", "canary")
+        halted(fleet, release, seconds=120)
+        (rollout,) = rehearsal.finish()["rollouts"]
+    _tell(rollout)
+    assert rollout["halt"]["first_heard_ms"] < 1000
+    assert rollout["halt"]["began_while_paused"] == 0
+
+
+def _counts(failures: int, ended: int) -> Counts:
+    return Counts(began=10**6, committed=ended - failures, rolled_back=failures)
+
+
+def _tell(rollout: dict[str, Any]) -> None:
+    halt = rollout["halt"]
+    print(
+        f"halt_ms {halt['first_heard_ms']}: {halt['began_before_crossing']} had begun when the threshold was crossed, "
+        f"{halt['began_until_heard']} more before they heard of the pause"
+    )
