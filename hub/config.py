@@ -113,6 +113,9 @@ def listen(address: Address, remembered: int = 0) -> socket.socket:
             raise SetupError(f"{address.host} is not a host this machine knows; mend --http.") from None
         listener = socket.socket(family, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Head and body leave as two packets; Nagle's algorithm would hold the second for 40 ms. asyncio turns it off
+        # only where the socket's protocol was named, and what is accepted inherits it from here.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             listener.bind(target)
             listener.listen(1024)
