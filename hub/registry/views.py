@@ -45,16 +45,38 @@ def page(
         raise Invalid(f"limit must be 1 to {MAX_LIMIT}.", rule="limit")
     if segment is not None and segment not in SEGMENTS:
         raise Invalid(f"{segment!r} is not a segment.", rule="segment")
-    where, params = ["devices.device_id > :cursor"], {"cursor": cursor or "", "limit": limit + 1}
-    if role is not None:
-        where.append("devices.role = :role")
-        params["role"] = role
-    if segment is not None:
-        where.append("devices.segment = :segment")
-        params["segment"] = segment
-    rows = tx.all(f"{_SELECT} WHERE {' AND '.join(where)} ORDER BY devices.device_id LIMIT :limit", params)
+    params: dict[str, Any] = {"cursor": cursor or "", "limit": limit + 1}
+    where = "devices.device_id > :cursor"
+    if role is not None or segment is not None:
+        where = _among(_pairs(tx, role, segment), params)
+    rows = tx.all(f"{_SELECT} WHERE {where} ORDER BY devices.device_id LIMIT :limit", params)
     more = rows[limit - 1]["device_id"] if len(rows) > limit else None
     return {"items": [_view(row, now) for row in rows[:limit]], "next_cursor": more}
+
+
+def _pairs(tx: Tx, role: str | None, segment: str | None) -> list[tuple[str, str]]:
+    """Return every role and segment that a filter lets through; a role has its segments from its first token on."""
+    roles = (
+        [role] if role is not None else [row["role"] for row in tx.all("SELECT DISTINCT role FROM segments")]
+    )
+    segments = [segment] if segment is not None else list(SEGMENTS)
+    return [(each, one) for each in roles for one in segments]
+
+
+def _among(pairs: list[tuple[str, str]], params: dict[str, Any]) -> str:
+    """Return the condition that a device is among the next of each pair; its parameters go into `params`.
+
+    Each pair's next page comes from the index by role, segment and id. One condition over them all would have to sort
+    every device that it lets through.
+    """
+    pages = []
+    for number, (role, segment) in enumerate(pairs):
+        params |= {f"role{number}": role, f"segment{number}": segment}
+        pages.append(
+            f"SELECT * FROM (SELECT key FROM devices WHERE role = :role{number} AND segment = :segment{number} "  # noqa: S608
+            "AND device_id > :cursor ORDER BY device_id LIMIT :limit) AS page"
+        )
+    return f"devices.key IN ({' UNION ALL '.join(pages)})" if pages else "1 = 0"
 
 
 def _view(row: Row, now: int) -> dict[str, Any]:

@@ -204,6 +204,45 @@ def test_devices_are_listed_a_page_at_a_time_and_h3_a_wrong_limit_is_an_error(wo
 
 
 @pytest.mark.parametrize(
+    "query",
+    [
+        pytest.param({}, id="all"),
+        pytest.param({"role": "kiosk"}, id="a role in all segments"),
+        pytest.param({"segment": "early"}, id="a segment of all roles"),
+        pytest.param({"role": "gateway", "segment": "canary"}, id="both"),
+        pytest.param({"role": "till"}, id="a role that does not exist"),
+    ],
+)
+def test_filters_let_the_same_devices_through_on_any_size_of_page(
+    world: World, query: dict[str, str]
+) -> None:
+    places = [
+        ("kiosk", "early"),
+        ("gateway", "canary"),
+        ("kiosk", "canary"),
+        ("gateway", "early"),
+        ("kiosk", "general"),
+    ]
+    tokens = {place: world.new_token(place[1], role=place[0], uses=9) for place in places}
+    wanted = []
+    for number in range(12):
+        role, segment = place = places[number * 3 % 5]
+        assert world.register(f"shop-{number:02d}", tokens[place]).status_code == 200
+        if query.get("role", role) == role and query.get("segment", segment) == segment:
+            wanted.append(f"shop-{number:02d}")
+    for limit in (1, 3, 500):
+        found: list[str] = []
+        cursor: dict[str, str] = {}
+        while True:
+            page = world.client.get("/devices", params={**query, **cursor, "limit": limit}).json()
+            found += [item["device_id"] for item in page["items"]]
+            if page["next_cursor"] is None:
+                break
+            cursor = {"cursor": page["next_cursor"]}
+        assert found == wanted
+
+
+@pytest.mark.parametrize(
     ("state", "heard_ago_s", "wakes_in_s", "shown"),
     [
         pytest.param(None, None, 0, "unknown", id="never heard of"),
