@@ -11,7 +11,8 @@ from __future__ import annotations
 import msgspec
 
 from hub.broker.arrivals import Uplink
-from hub.telemetry.rollups import Bucket, start_of
+from hub.telemetry.buckets import Bucket
+from hub.telemetry.rollups import start_of
 from topics.messages import Status
 
 

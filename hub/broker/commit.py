@@ -6,7 +6,8 @@ Every statement can meet the same message twice, or an older one after a newer o
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, Final, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 from hub.broker import latest, reports
 from hub.broker.arrivals import Uplink
@@ -20,13 +21,22 @@ QUARANTINE_LIMIT: Final = 10_000
 _TEXT: Final = 500
 
 
-class Outcome(NamedTuple):
-    """What a committed batch changed. `receipts` maps (device id, spool) to the highest contiguous n."""
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What was changed. `receipts` maps (device id, spool) to the highest contiguous n."""
 
-    devices: frozenset[str]
-    releases: frozenset[str]
-    receipts: dict[tuple[str, str], int]
-    refused: int
+    devices: frozenset[str] = frozenset()
+    releases: frozenset[str] = frozenset()
+    receipts: dict[tuple[str, str], int] = field(default_factory=dict)
+    refused: int = 0
+
+    def __add__(self, later: Outcome) -> Outcome:
+        return Outcome(
+            self.devices | later.devices,
+            self.releases | later.releases,
+            self.receipts | later.receipts,
+            self.refused + later.refused,
+        )
 
 
 def apply(tx: Tx, batch: Batch, now: int, known: Devices | None = None) -> Outcome:
@@ -43,7 +53,8 @@ def apply(tx: Tx, batch: Batch, now: int, known: Devices | None = None) -> Outco
         refusals.extend(Refusal(arrival, reason, detail) for arrival in arrivals)
         return False
 
-    if strangers := {device_id for device_id in batch.beats if device_id not in devices}:
+    unknown = {device_id for device_id in ids if device_id not in devices}
+    if strangers := {device_id for device_id in unknown if device_id in batch.beats}:
         for device_id, beats in heartbeats_of(batch, strangers).items():
             is_known(device_id, *[arrival for _, arrival in beats])
     presences = [
@@ -67,8 +78,7 @@ def apply(tx: Tx, batch: Batch, now: int, known: Devices | None = None) -> Outco
     receipts = reports.put(tx, durable, now)
     releases = reports.put_attempts(tx, durable, now)
     quarantine(tx, refusals, now)
-    changed = frozenset(device_id for device_id in ids if device_id in devices)
-    return Outcome(changed, releases, receipts, len(refusals))
+    return Outcome(frozenset(ids - unknown), releases, receipts, len(refusals))
 
 
 def quarantine(tx: Tx, refusals: list[Refusal], now: int) -> None:

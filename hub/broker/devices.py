@@ -8,7 +8,7 @@ raise in the transaction that changes, revokes or deletes a device (a new one wa
 from __future__ import annotations
 
 import sys
-from collections.abc import Set
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -34,7 +34,7 @@ class Devices:
         self._version = -1
         self._known: dict[str, Device] = {}
 
-    def find(self, tx: Tx, ids: Set[str]) -> tuple[dict[str, Device], set[str]]:
+    def find(self, tx: Tx, ids: Iterable[str]) -> tuple[dict[str, Device], set[str]]:
         """Return the devices by id, of which those among `ids` are current, and which of `ids` were revoked."""
         row = tx.one("SELECT n FROM devices_version")
         version = row["n"] if row else -1
@@ -42,7 +42,8 @@ class Devices:
         if version != self._version or len(known) > LIMIT:
             known.clear()
             self._version = version
-        missing = sorted(ids - known.keys())
+        # A set's difference from a view would walk over all that is known.
+        missing = sorted(device_id for device_id in ids if device_id not in known)
         revoked = set()
         for start in range(0, len(missing), _CHUNK):
             chunk = missing[start : start + _CHUNK]

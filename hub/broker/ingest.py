@@ -15,7 +15,7 @@ import os
 import random
 import ssl
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
 
 import structlog
@@ -24,7 +24,7 @@ from hub.broker import commit
 from hub.broker.arrivals import Uplink
 from hub.broker.commit import Outcome
 from hub.broker.devices import Devices
-from hub.broker.reduce import Batch, Refusal, Topics, extend, reduce
+from hub.broker.reduce import Refusal, Topics, parts, reduce
 from hub.broker.session import IngestSettings, Session
 from hub.broker.wire import Link, LinkError
 from hub.store import Store, StoreBusy, StoreFull
@@ -70,7 +70,7 @@ class Ingest:
         *,
         now: Callable[[], int],
         on_commit: Callable[[Summary], None] = lambda _summary: None,
-        on_arrivals: Callable[[Sequence[Uplink]], None] = lambda _arrivals: None,
+        on_arrivals: Callable[[list[Uplink]], None] = lambda _arrivals: None,
     ) -> None:
         self._store = store
         self._settings = settings
@@ -142,39 +142,26 @@ class Ingest:
             session = Session(link, settings)
             session.connect()
             welcomed = False
-            batch: Batch | None = Batch(topics=self._topics)
             while not self._stopping.is_set():
                 session.wait(self._wake)
-                arrived = session.read()
+                session.read()
                 if session.subscribed and not welcomed:
                     welcomed, self.problem = True, ""
                     self.connections += 1
-                batch = self._extended(batch, arrived)
-                if session.is_due(len(batch.beats) if batch else 0) and self._commit(session, batch):
-                    batch = Batch(topics=self._topics)
+                if session.is_due():
+                    self._commit(session)
                 if session.caught_up and self._observed_since is None:
                     self._observed_since = self._now()
                 session.keep_alive()
-            self._commit(session, batch)
+            self._commit(session)
             session.disconnect()
 
-    def _extended(self, batch: Batch | None, arrived: list[Uplink]) -> Batch | None:
-        """Return `batch` with what arrived, None when that cannot be added up and must be taken apart."""
-        if batch is not None:
-            try:
-                extend(batch, arrived, self._now() // 1000)
-            except Exception as error:
-                _log.error("a batch cannot be reduced", slot=self._settings.slot, reason=repr(error))
-                return None
-        return batch
-
-    def _commit(self, session: Session, batch: Batch | None) -> bool:
-        """Commit and acknowledge what is pending, which `batch` sums up; return whether it could."""
+    def _commit(self, session: Session) -> None:
         entries = session.pending
         if not entries:
-            return True
+            return
         try:
-            outcome = self._write(entries, batch)
+            outcome = self._write(entries)
         except (StoreBusy, StoreFull) as error:
             self._observed_since = None
             if not self._store_refuses:
@@ -184,9 +171,10 @@ class Ingest:
                 )
             self.problem = f"Reports wait in the broker because the store cannot be written: {error}."
             session.postpone()
-            return False
+            return
+        self.problem = ""  # the answer to SUBSCRIBE may still be behind a long queue
         if self._store_refuses:
-            self._store_refuses, self.problem = False, ""
+            self._store_refuses = False
             _log.info("the store takes reports again", slot=self._settings.slot)
         session.acknowledge(len(entries))
         session.send_receipts(outcome.receipts)
@@ -194,12 +182,11 @@ class Ingest:
         self.refused += outcome.refused
         self._on_commit(Summary(len(entries), outcome.devices, outcome.releases))
         self._on_arrivals(entries)
-        return True
 
-    def _write(self, entries: Sequence[Uplink], batch: Batch | None = None) -> Outcome:
+    def _write(self, entries: list[Uplink]) -> Outcome:
         """Commit `entries` in one transaction, or in halves until the one the store cannot take stands alone."""
         try:
-            return self._write_whole(entries, batch)
+            return self._write_whole(entries)
         except (StoreBusy, StoreFull):
             raise
         except Exception as error:
@@ -207,18 +194,15 @@ class Ingest:
                 return self._set_aside(entries[0], error)
         half = len(entries) // 2
         first, second = self._write(entries[:half]), self._write(entries[half:])
-        return Outcome(
-            first.devices | second.devices,
-            first.releases | second.releases,
-            first.receipts | second.receipts,
-            first.refused + second.refused,
-        )
+        return first + second
 
-    def _write_whole(self, entries: Sequence[Uplink], batch: Batch | None) -> Outcome:
-        now = self._now()
-        batch = batch or reduce(entries, self._topics, now // 1000)
+    def _write_whole(self, entries: list[Uplink]) -> Outcome:
+        now, outcome = self._now(), Outcome()
         with self._store.write() as tx:
-            return commit.apply(tx, batch, now, self._devices)
+            for part in parts(entries):
+                batch = reduce(part, self._topics, now // 1000)
+                outcome += commit.apply(tx, batch, now, self._devices)
+        return outcome
 
     def _set_aside(self, entry: Uplink, error: Exception) -> Outcome:
         # No receipt: the fault may be ours, and the device keeps its report until a mended hub takes it.
@@ -226,4 +210,4 @@ class Ingest:
         refusal = Refusal(entry, "store", f"{type(error).__name__}: {error}")
         with self._store.write() as tx:
             commit.quarantine(tx, [refusal], self._now())
-        return Outcome(frozenset(), frozenset(), {}, 1)
+        return Outcome(refused=1)

@@ -11,11 +11,13 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from hub.broker.arrivals import Uplink
+from hub.broker.beats import Beats
 from hub.broker.devices import Device
 from hub.broker.reduce import Batch, heartbeats_of
-from hub.store import Row, Tx
+from hub.store import Tx
 from hub.telemetry import rollups, tiers
-from hub.telemetry.rollups import Bucket, Passed
+from hub.telemetry.buckets import Bucket
+from hub.telemetry.rollups import Passed
 from topics.messages import Status
 
 _CHUNK: Final = 400
@@ -31,58 +33,65 @@ class _Rows:
     hours: list[tuple[int, Bucket]] = field(default_factory=list)
 
     def pass_on(self, key: int, passed: Passed) -> None:
-        """Move what goes to the tiers here."""
+        """Add what goes to the tiers."""
         self.fives += [(key, bucket) for bucket in passed.fives]
         self.hours += [(key, bucket) for bucket in passed.hours]
-        passed.fives.clear()
-        passed.hours.clear()
+
+
+_LatestRow = tuple[int, int, int, bytes | None]
+"""Key, boot counter, seq and rollup of a latest row."""
+_Latest = dict[int, _LatestRow]
 
 
 def put(tx: Tx, batch: Batch, devices: Mapping[str, Device], now: int) -> None:
     """Take in the heartbeats of those of `devices` (by id) that are in `batch`. `now` is in ms."""
-    keys = [devices[device_id].key for device_id in batch.beats if device_id in devices]
-    known = _known(tx, keys)
+    heard = [
+        (device_id, devices[device_id].key, beats)
+        for device_id, beats in batch.beats.items()
+        if device_id in devices
+    ]
+    known = _known(tx, [key for _, key, _ in heard])
     rows = _Rows()
-    add_row = rows.newer.append
-    passed = Passed([], [])
+    add_row, added = rows.newer.append, rollups.added
     again: dict[str, int] = {}
-    for device_id, beats in batch.beats.items():
-        device = devices.get(device_id)
-        if device is None:
-            continue
-        key = device.key
-        row = known.get(key)
-        if row is None:
-            latest, state = None, rollups.unpack(None)
-        else:
-            _, boot, seq, packed = row
-            latest, state = (boot, seq), rollups.unpack(packed)
-        status = beats.newest
-        if not (beats.in_order and rollups.is_run(state, latest, status.boot[0], beats.first)):
+    for device_id, key, beats in heard:
+        newest, row = beats.newest, known.get(key)
+        packed = None
+        if row is not None and beats.sums is None and beats.first == row[2] + 1 and newest.boot[0] == row[1]:
+            # Of a large fleet nearly all: just one heartbeat, and it is the next.
+            packed = added(row[3], newest, beats.now_s) if beats.in_order and row[3] else None
+        if packed is None:
+            packed = _added_up(rows, key, beats, row)
+        if packed is None:
             again[device_id] = key
-            continue
-        if beats.sums is None:
-            rollups.take(state, status, beats.now_s, passed)
         else:
-            for five in beats.sums:
-                rollups.take_sum(state, five, passed)
-        if passed.fives:
-            rows.pass_on(key, passed)
-        add_row(_row(key, status, beats.arrival, now, rollups.pack(state)))
+            add_row(_row(key, newest, beats.arrival, now, packed))
     if again:
-        _one_by_one(rows, heartbeats_of(batch, again), again, known, now)
+        _one_by_one(rows, batch, again, known, now)
     _write(tx, rows, now)
 
 
-def _one_by_one(
-    rows: _Rows,
-    heard: Mapping[str, list[tuple[Status, Uplink]]],
-    keys: Mapping[str, int],
-    known: Mapping[int, Row],
-    now: int,
-) -> None:
+def _added_up(rows: _Rows, key: int, beats: Beats, row: _LatestRow | None) -> bytes | None:
+    """Return a device's state with `beats`; None when they must be judged one by one."""
+    newest = beats.newest
+    state = rollups.unpack(row[3] if row else None)
+    latest = (row[1], row[2]) if row else None
+    if not (beats.in_order and rollups.is_run(state, latest, newest.boot[0], beats.first)):
+        return None
+    passed = Passed([], [])
+    if beats.sums is None:
+        rollups.take(state, newest, beats.now_s, passed)
+    else:
+        for five in beats.sums:
+            rollups.take_sum(state, five, passed)
+    if passed.fives:
+        rows.pass_on(key, passed)
+    return rollups.pack(state)
+
+
+def _one_by_one(rows: _Rows, batch: Batch, keys: Mapping[str, int], known: _Latest, now: int) -> None:
     """Judge heartbeats that came twice, late or out of order, each by its number."""
-    for device_id, beats in heard.items():
+    for device_id, beats in heartbeats_of(batch, keys.keys()).items():
         key = keys[device_id]
         row = known.get(key)
         latest = (row[1], row[2]) if row else None
@@ -127,14 +136,14 @@ def _write(tx: Tx, rows: _Rows, now: int) -> None:
         tiers.add_hours(tx, rows.hours)
 
 
-def _known(tx: Tx, keys: list[int]) -> dict[int, Row]:
-    found: dict[int, Row] = {}
+def _known(tx: Tx, keys: list[int]) -> _Latest:
+    found: _Latest = {}
     keys.sort()
     for start in range(0, len(keys), _CHUNK):
         chunk = keys[start : start + _CHUNK]
         # Filled up to one length, so that the statement is prepared once.
         chunk += chunk[-1:] * (_CHUNK - len(chunk)) if len(keys) > 1 else []
-        for row in tx.all(_LATEST if len(chunk) > 1 else _LATEST_ONE, chunk):
+        for row in tx.tuples(_LATEST if len(chunk) > 1 else _LATEST_ONE, chunk):
             found[row[0]] = row
     return found
 

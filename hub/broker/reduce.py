@@ -40,13 +40,15 @@ __all__ = [
     "Topics",
     "Uplink",
     "contiguous",
-    "extend",
     "heartbeats_of",
+    "parts",
     "reduce",
 ]
 
 _T = TypeVar("_T")
 
+PART: Final = 500
+"""Messages whose bodies and readings fit into a processor's second-level cache."""
 FIRST_BYTES: Final = 512
 """How much of a refused body is kept."""
 
@@ -106,8 +108,8 @@ TOPICS_LIMIT: Final = 250_000
 class Batch:
     """The sum of some messages, by device id. `topics` remembers topics from batch to batch, to be fast."""
 
-    arrivals: list[Uplink] = field(default_factory=list)
-    topics: Topics = field(default_factory=dict)
+    arrivals: list[Uplink]
+    topics: Topics
     beats: dict[str, Beats] = field(default_factory=dict)
     presences: dict[str, tuple[Presence, Uplink]] = field(default_factory=dict)
     reports: dict[tuple[str, str, int], Report] = field(default_factory=dict)
@@ -116,8 +118,10 @@ class Batch:
     @property
     def devices(self) -> set[str]:
         """Ids of every device that something is kept of."""
-        named = {refusal.device_id for refusal in self.refusals if refusal.device_id and refusal.key}
-        return named | {device_id for device_id, _, _ in self.reports} | {*self.beats, *self.presences}
+        ids = {*self.beats, *self.presences}
+        ids.update(device_id for device_id, _, _ in self.reports)
+        ids.update(refusal.device_id for refusal in self.refusals if refusal.device_id and refusal.key)
+        return ids
 
 
 class _WrongDeviceError(SenderError):
@@ -135,18 +139,23 @@ class _Key(msgspec.Struct, frozen=True):
     n: Annotated[int, Meta(ge=1, le=2**53)]
 
 
+def parts(arrivals: list[Uplink]) -> Iterable[list[Uplink]]:
+    """Return `arrivals` in parts that are quick to take in one after the other, in one transaction.
+
+    Heartbeats of the same devices are added up before they are written, so all at once is best. Where nearly
+    every one is of another device nothing is gained by that, and what is at hand had better fit into the
+    processor's cache: small parts take a fifth less time.
+    """
+    if 2 * len({arrival.topic for arrival in arrivals}) < len(arrivals):
+        return [arrivals]
+    return (arrivals[i : i + PART] for i in range(0, len(arrivals), PART))
+
+
 def reduce(arrivals: Iterable[Uplink], topics: Topics | None = None, now_s: int = 0) -> Batch:
     """Return what `arrivals`, in order, amount to. `now_s` is when they came."""
-    batch = Batch(topics={} if topics is None else topics)
-    extend(batch, list(arrivals), now_s)
-    return batch
-
-
-def extend(batch: Batch, arrivals: list[Uplink], now_s: int) -> None:
-    """Add `arrivals`, which came at `now_s`, in order."""
-    batch.arrivals += arrivals
+    batch = Batch([*arrivals], {} if topics is None else topics)
     known, heard, read = batch.topics, batch.beats, heartbeats.read
-    for arrival in arrivals:
+    for arrival in batch.arrivals:
         topic = known.get(arrival.topic)
         if topic is None or type(arrival) is Garbled:
             topic = _learn(batch, arrival)
@@ -167,6 +176,7 @@ def extend(batch: Batch, arrivals: list[Uplink], now_s: int) -> None:
                 _add(batch, arrival, topic.device_id, topic.kind)
         except (DecodeError, _WrongDeviceError) as error:
             _refuse(batch, Refusal(arrival, error.reason, error.detail, topic.device_id, topic.kind))
+    return batch
 
 
 def heartbeats_of(batch: Batch, device_ids: Collection[str]) -> dict[str, list[tuple[Status, Uplink]]]:

@@ -32,9 +32,9 @@ class IngestSettings:
     """Where and how a slot takes in.
 
     A batch ends `window` seconds after its first message. While the broker has more to give it goes on to
-    `WINDOW_LIMIT`, `batch` messages, or `devices` that sent heartbeats: the more heartbeats of a device share a
-    write, the less one costs, and of different devices nothing is shared. With more than one slot they share
-    subscriptions under `share_group`, which must be secret: whoever guesses it could take a share of the reports.
+    `WINDOW_LIMIT` or `batch` messages, because the more heartbeats of a device share a write, the less one costs.
+    With more than one slot they share subscriptions under `share_group`, which must be secret: whoever guesses it
+    could take a share of the reports.
     """
 
     fleet: str
@@ -43,8 +43,7 @@ class IngestSettings:
     slot: int = 0
     slots: int = 1
     share_group: str = ""
-    batch: int = 40_000
-    devices: int = 10_000
+    batch: int = 32_000
     window: float = 0.05
 
     @property
@@ -93,7 +92,7 @@ class Session:
     def __init__(self, link: Link, settings: IngestSettings) -> None:
         self._link = link
         self._settings = settings
-        self._began = self._sent_at = self._heard_at = time.monotonic()
+        self._sent_at = self._heard_at = time.monotonic()
         self._first_at = 0.0
         self._retry_at = 0.0
         self._drained = False
@@ -127,10 +126,10 @@ class Session:
         """Return when there is something to do, or `wake` is readable."""
         self._link.wait(self._seconds_to_next(), wake, reading=not self._is_full)
 
-    def read(self) -> list[Uplink]:
-        """Take up what has arrived; return the messages, which are also the last of `pending`."""
+    def read(self) -> None:
+        """Take up what has arrived."""
         if self._is_full:
-            return []
+            return
         parsed, self._drained = self._link.read()
         now = time.monotonic()
         if parsed.used:
@@ -145,24 +144,19 @@ class Session:
         self._pending_bytes += parsed.used
         for packet in parsed.packets:
             self._handle(packet)
-        return uplinks
 
     @property
     def _is_full(self) -> bool:
         # The receive maximum bounds how many wait; this bounds how large they are.
         return self._pending_bytes > PENDING_BYTES
 
-    def is_due(self, devices: int = 0) -> bool:
-        """Whether what is pending, with heartbeats of so many devices, should be committed now."""
+    def is_due(self) -> bool:
+        """Whether what is pending should be committed now."""
         if not self.pending:
             return False
         now = time.monotonic()
         window = self._settings.window if self._drained else WINDOW_LIMIT
-        full = (
-            len(self.pending) >= self._settings.batch
-            or devices >= self._settings.devices
-            or self._pending_bytes > BATCH_BYTES
-        )
+        full = len(self.pending) >= self._settings.batch or self._pending_bytes > BATCH_BYTES
         return (full or now >= self._first_at + window) and now >= self._retry_at
 
     def postpone(self) -> None:
@@ -179,8 +173,8 @@ class Session:
     def keep_alive(self) -> None:
         """Send PINGREQ in time; give up on a broker that has fallen silent."""
         now = time.monotonic()
-        # SUBACK comes behind all that is queued for the session, so only silence counts, not a long backlog.
-        if not self.subscribed and now > max(self._began, self._heard_at) + CONNECT_SECONDS:
+        # Counted from what was heard last: the answer to SUBSCRIBE comes behind all that is queued for us.
+        if not self.subscribed and now > self._heard_at + CONNECT_SECONDS:
             raise LinkError("the broker does not answer")
         if self._is_full:
             self._heard_at = now  # it is we who do not listen

@@ -7,7 +7,7 @@ which takes half the time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, runtime_checkable
 
@@ -15,11 +15,9 @@ Params = Mapping[str, Any] | Sequence[Any]
 
 
 class Row(Protocol):
-    """One row, by column name; `dict(row)` works, and so does unpacking its values."""
+    """One row, by column name; `dict(row)` works."""
 
-    def __getitem__(self, column: str | int, /) -> Any: ...
-
-    def __iter__(self) -> Iterator[Any]: ...
+    def __getitem__(self, column: str, /) -> Any: ...
 
     def keys(self) -> Iterable[str]:
         """Column names."""
@@ -47,6 +45,9 @@ class Tx(Protocol):
 
     def all(self, sql: str, params: Params = ...) -> list[Row]:
         """Return every row."""
+
+    def tuples(self, sql: str, params: Params = ...) -> list[tuple[Any, ...]]:
+        """Return every row without the names of its columns."""
 
 
 @runtime_checkable  # litestar checks what it injects

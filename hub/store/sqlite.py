@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 from sqlite_utils import Database
 
@@ -19,7 +20,7 @@ from hub.store.base import Params, Row, StoreBusy, StoreFull, Tx
 from hub.store.schema import MIGRATIONS
 
 BUSY_TIMEOUT_MS = 5_000
-BULK_CACHE_KB = 16_384
+BULK_CACHE_KB = 20_480
 BULK_LOG_PAGES = 8_000
 """Pages in the write-ahead log at which a bulk writer copies them to the database: 32 MB."""
 _FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY)
@@ -43,6 +44,11 @@ class _SqliteTx:
 
     def all(self, sql: str, params: Params | None = None) -> list[Row]:
         return self._connection.execute(sql, params or {}).fetchall()
+
+    def tuples(self, sql: str, params: Params | None = None) -> list[tuple[Any, ...]]:
+        cursor = self._connection.cursor()
+        cursor.row_factory = None
+        return cursor.execute(sql, params or {}).fetchall()
 
 
 class SqliteStore:

@@ -14,13 +14,16 @@ the hub was away lands where it happened. When the device does not trust its clo
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 import msgspec
 
+from hub.telemetry import buckets
+from hub.telemetry.buckets import BUCKET_BYTES, Bucket, add_packed
 from hub.telemetry.seen import fill, skip
-from topics.messages import Health, Status
+from topics.messages import Status
 
 FIVE_S: Final = 300
 HOUR_S: Final = 3_600
@@ -28,88 +31,18 @@ DAY_S: Final = 86_400
 AHEAD_S: Final = 300
 BEHIND_S: Final = 14 * DAY_S
 """As long as the broker keeps a session: nothing waits longer."""
-
-HEALTHS: Final[tuple[Health, ...]] = ("ok", "degraded", "failing")
-"""From best to worst."""
-RANKS: Final = {health: rank for rank, health in enumerate(HEALTHS)}
+_GAPS: Final = 2 * BUCKET_BYTES
 
 
-class Bucket(msgspec.Struct, array_like=True, gc=False):
-    """Heartbeats of one stretch of time. `start` is in s; shares are 0 to 1, degrees Celsius.
-
-    `health` is the rank of the worst. `probed` and `warm` count the heartbeats that had probes, and a
-    temperature among them.
-    """
-
-    start: int = 0
-    count: int = 0
-    health: int = 0
-    probed: int = 0
-    warm: int = 0
-    cpu_sum: float = 0.0
-    cpu_max: float = 0.0
-    memory_sum: float = 0.0
-    memory_max: float = 0.0
-    disk_sum: float = 0.0
-    disk_max: float = 0.0
-    degree_sum: float = 0.0
-    degree_max: float = 0.0
-
-    def add(self, beat: Status) -> None:
-        """Count one heartbeat."""
-        self.count += 1
-        if beat.health != "ok":
-            self.health = max(self.health, RANKS[beat.health])
-        probes = beat.probes
-        if probes is None:
-            return
-        self.probed += 1
-        reading = probes.cpu_load
-        self.cpu_sum += reading
-        if reading > self.cpu_max:
-            self.cpu_max = reading
-        reading = probes.memory_used
-        self.memory_sum += reading
-        if reading > self.memory_max:
-            self.memory_max = reading
-        reading = probes.disk_used
-        self.disk_sum += reading
-        if reading > self.disk_max:
-            self.disk_max = reading
-        degrees = probes.temperature
-        if degrees is not None:
-            # The highest of none is not 0: it may be below zero outside.
-            if degrees > self.degree_max or not self.warm:
-                self.degree_max = degrees
-            self.degree_sum += degrees
-            self.warm += 1
-
-    def merge(self, other: Bucket) -> None:
-        """Count what `other` counted."""
-        self.count += other.count
-        self.health = max(self.health, other.health)
-        self.probed += other.probed
-        self.cpu_sum += other.cpu_sum
-        self.cpu_max = max(self.cpu_max, other.cpu_max)
-        self.memory_sum += other.memory_sum
-        self.memory_max = max(self.memory_max, other.memory_max)
-        self.disk_sum += other.disk_sum
-        self.disk_max = max(self.disk_max, other.disk_max)
-        if other.warm:
-            self.degree_max = max(self.degree_max, other.degree_max) if self.warm else other.degree_max
-            self.degree_sum += other.degree_sum
-            self.warm += other.warm
-
-
-class Open(msgspec.Struct, array_like=True, gc=False):
-    """What a device's latest row keeps beside the heartbeat: gaps in its numbers, the open 5 minutes and hour.
+class Open(msgspec.Struct, gc=False):
+    """What a device's latest row keeps beside the heartbeat: the open 5 minutes and hour, gaps in its numbers.
 
     The hour stays packed; it is wanted only when 5 minutes are passed on to it.
     """
 
-    gaps: list[int]
     five: Bucket
-    hour: msgspec.Raw
+    hour: bytes
+    gaps: list[int]
 
 
 class Passed(NamedTuple):
@@ -119,25 +52,24 @@ class Passed(NamedTuple):
     hours: list[Bucket]
 
 
-_encoder: Final = msgspec.msgpack.Encoder()
-_decoder: Final = msgspec.msgpack.Decoder(Open)
-_bucket: Final = msgspec.msgpack.Decoder(Bucket)
-_EMPTY: Final = _encoder.encode(Open([], Bucket(), msgspec.Raw(_encoder.encode(Bucket()))))
-
-
 def pack(state: Open) -> bytes:
     """Return `state` as the latest row keeps it."""
-    return _encoder.encode(state)
+    gaps = state.gaps
+    return buckets.pack(state.five) + state.hour + (struct.pack(f"<{len(gaps)}q", *gaps) if gaps else b"")
 
 
 def unpack(data: bytes | None) -> Open:
-    """Return what `pack` made; an empty state for None."""
-    return _decoder.decode(data or _EMPTY)
+    """Return what `pack` made; for None what a device begins with."""
+    if not data:
+        return Open(Bucket(), buckets.pack(Bucket()), [])
+    five, hour, gaps = data[:BUCKET_BYTES], data[BUCKET_BYTES:_GAPS], data[_GAPS:]
+    return Open(buckets.unpack(five), hour, [*struct.unpack(f"<{len(gaps) // 8}q", gaps)] if gaps else [])
 
 
-def open_hour(state: Open) -> Bucket:
-    """Return the open hour."""
-    return _bucket.decode(state.hour)
+def added(data: bytes, beat: Status, now_s: int) -> bytes | None:
+    """Return a packed state with the next heartbeat, None when there is more to it than adding to the open bucket."""
+    five = add_packed(data[:BUCKET_BYTES], beat, start_of(beat, now_s))
+    return None if five is None else five + data[BUCKET_BYTES:]
 
 
 def start_of(beat: Status, now_s: int) -> int:
@@ -218,7 +150,7 @@ def take_sum(state: Open, five: Bucket, passed: Passed) -> None:
 def _pass_on(state: Open, five: Bucket, passed: Passed) -> None:
     passed.fives.append(five)
     start = five.start - five.start % HOUR_S
-    hour = open_hour(state)
+    hour = buckets.unpack(state.hour)
     if start < hour.start:
         hour = Bucket(start)
         hour.merge(five)
@@ -229,4 +161,4 @@ def _pass_on(state: Open, five: Bucket, passed: Passed) -> None:
             passed.hours.append(hour)
         hour = Bucket(start)
     hour.merge(five)
-    state.hour = msgspec.Raw(_encoder.encode(hour))
+    state.hour = buckets.pack(hour)

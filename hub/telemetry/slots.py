@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from struct import Struct
 from typing import Final, NamedTuple
 
-from hub.telemetry.rollups import HOUR_S, Bucket
+from hub.telemetry.buckets import Bucket
+from hub.telemetry.rollups import HOUR_S
 
 _SLOT: Final = Struct("<BBI8h")
 SLOT_BYTES: Final = _SLOT.size

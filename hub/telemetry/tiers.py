@@ -16,7 +16,8 @@ from msgspec.structs import astuple
 
 from hub.store import Tx
 from hub.telemetry import slots
-from hub.telemetry.rollups import DAY_S, HOUR_S, Bucket
+from hub.telemetry.buckets import Bucket
+from hub.telemetry.rollups import DAY_S, HOUR_S
 from hub.telemetry.slots import Slot
 
 KEEP_5M_S: Final = 48 * HOUR_S
