@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Self
 from hub.broker.credentials import Credentials
 from hub.identity.ca import open_authorities
 from tests.support.mosquitto import wait_until
+from tests.support.ports import held_port
 
 ROOT = Path(__file__).parents[2]
 FLEET = "acme"
@@ -56,7 +57,7 @@ class Broker:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        self.port, self.tls_port = _free_port(), _free_port()
+        self.port, self.tls_port = held_port(), held_port()
         now = int(time.time())
         authority = open_authorities(folder / "ca", FLEET, now=now).service
         (folder / "ca.pem").write_text(authority.pem)
@@ -125,13 +126,6 @@ def _write_pair(path: Path, pair: Any) -> None:
     certificate, key = pair
     path.with_name(path.name + ".pem").write_text(certificate)
     path.with_name(path.name + ".key").write_text(key)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _answers(port: int) -> bool:

@@ -11,7 +11,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -24,6 +23,8 @@ from typing import Any, TypeVar
 
 import psutil
 
+from tests.support.ports import held_port
+
 BIN = Path(sys.executable).parent
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "fleet-repo"
 MARKER = "fleet-of-a-test"
@@ -35,7 +36,7 @@ class NotObservedError(AssertionError):
     """Something that should have been observed was not."""
 
 
-def until(what: str, look: Callable[[], T], *, seconds: float = 30.0, every: float = 0.1) -> T:
+def until(what: str, look: Callable[[], T], *, seconds: float = 60.0, every: float = 0.1) -> T:
     """Return the first true answer of `look`, asked again until it comes; raises `NotObservedError` after `seconds`."""
     deadline = time.monotonic() + seconds
     while True:
@@ -45,14 +46,6 @@ def until(what: str, look: Callable[[], T], *, seconds: float = 30.0, every: flo
         if time.monotonic() > deadline:
             raise NotObservedError(f"{what} was not observed within {seconds:g} s (last answer: {answer!r})")
         time.sleep(every)
-
-
-def free_port() -> int:
-    """Return a TCP port that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @dataclass
@@ -96,6 +89,8 @@ class Fleet:
     hub: subprocess.Popen[bytes] | None = None
     url: str = ""
     agents: dict[str, Agent] = field(default_factory=dict)
+    http_port: int = field(default_factory=held_port)
+    mqtt_port: int = field(default_factory=held_port)
 
     def __post_init__(self) -> None:
         self.folder = self.folder.resolve()
@@ -124,7 +119,7 @@ class Fleet:
     # The hub
 
     def start_hub(self) -> None:
-        """Start `flaghoist-hub up` on free ports (the same ones after a restart) and wait until it answers."""
+        """Start `flaghoist-hub up` (on the same ports after a restart) and wait until it answers."""
         self.mark()
         log = (self.folder / "hub.log").open("ab")
         self.hub = subprocess.Popen(
@@ -136,9 +131,9 @@ class Fleet:
                 "--fleet",
                 self.name,
                 "--http",
-                "127.0.0.1:0",
+                f"127.0.0.1:{self.http_port}",
                 "--mqtt",
-                "127.0.0.1:0",
+                f"127.0.0.1:{self.mqtt_port}",
                 "--update-interval",
                 str(self.interval),
             ],
@@ -259,7 +254,7 @@ class Fleet:
 
     def enrol(self, device_id: str, segment: str, role: str = "kiosk") -> Agent:
         """Enrol a device with a token of its own."""
-        agent = Agent(device_id, segment, self.folder / "devices" / device_id, free_port())
+        agent = Agent(device_id, segment, self.folder / "devices" / device_id, held_port())
         agent.state.mkdir(parents=True)
         (agent.state / "device.env").write_text(f"PORT={agent.port}\n")
         token = json.loads(self.flaghoist("device", "token", "--role", role, "--segment", segment, "--json"))[

@@ -14,6 +14,8 @@ from tests.e2e.fleet import BIN, Fleet, NotObservedError, until
 
 FAILURE = FailurePolicy(max_ratio=0.05, min_reports=20, update_timeout_seconds=60)
 """Stricter than what the simulated releases do: 8 % of them fail."""
+QUIET_LOOKS = 30
+"""Looks in a row, a tenth of a second apart, that show the same."""
 
 
 class Rehearsal:
@@ -89,9 +91,15 @@ def publish(fleet: Fleet, sequence: int, *, spread: int) -> str:
 def halted(fleet: Fleet, release: str, *, seconds: float) -> dict[str, Any]:
     """Wait until the hub has halted the release, and until nobody is at work with it; return its canary's row."""
 
+    looks: list[dict[str, Any]] = []
+
     def settled() -> dict[str, Any]:
+        # Who has not heard of the halt yet may still begin, so one look is not enough.
         row = fleet.progress(release, "canary")
-        return row if row.get("began") and not row["in_progress"] else {}
+        if looks and row != looks[-1]:
+            looks.clear()
+        looks.append(row)
+        return row if row.get("began") and not row["in_progress"] and len(looks) > QUIET_LOOKS else {}
 
     until("a halt", lambda: fleet.get(f"/releases/{release}").get("state") == "halted", seconds=seconds)
-    return until("the end of what had begun", settled, seconds=60)
+    return until("the end of what had begun", settled, seconds=90)

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.fleet import Fleet, free_port, until
+from tests.e2e.fleet import Fleet, until
+from tests.support.ports import held_port
 
 ROOT = Path(__file__).parents[2]
 RULES = re.compile(r"^```yaml\n(groups:\n.*?)^```$", re.M | re.S)
@@ -32,7 +33,7 @@ class Prometheus:
 
     def __init__(self, folder: Path, url: str, credentials: Path) -> None:
         folder.mkdir()
-        port = free_port()
+        port = held_port()
         (rules,) = RULES.findall((ROOT / "docs" / "metrics.md").read_text())
         (folder / "rules.yml").write_text(rules)
         (folder / "prometheus.yml").write_text(

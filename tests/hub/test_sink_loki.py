@@ -18,10 +18,10 @@ from hub.errors import SetupError
 from hub.main import cli
 from hub.telemetry.sinks import Lines, Loki, loki
 from hub.telemetry.sinks.queue import Queue
-from tests.e2e.fleet import free_port
 from tests.hub.loki import Receiver, WrongFormatError, check, receiver
 from tests.hub.test_sinks import AT, line, numbered, rendered, running
 from tests.support.mosquitto import wait_until
+from tests.support.ports import held_port
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_what_loki_refuses_is_dropped_counted_and_told(status: int) -> None:
 
 @pytest.mark.usefixtures("at_once")
 def test_lines_wait_for_a_loki_that_is_not_there_yet() -> None:
-    port = free_port()
+    port = held_port()
     sink = pusher(f"http://127.0.0.1:{port}", jitter=lambda _low, _high: 0.05, queue=Queue(max_lines=10))
     with running(sink) as lines:
         lines.extend(numbered(0, 1))

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.fleet import free_port
+from tests.support.ports import held_port
 
 FLOWS = Path(__file__).parents[2] / "dashboards" / "node-red" / "flows.json"
 PACKAGES = ("node-red@4.1", "@flowfuse/node-red-dashboard@1.31")
@@ -49,7 +49,7 @@ class NodeRed:
 
     def __init__(self, folder: Path, packages: Path, variables: dict[str, str]) -> None:
         folder.mkdir()
-        port = free_port()
+        port = held_port()
         (folder / "settings.js").write_text(SETTINGS.format(port=port))
         (folder / "flows.json").write_text(FLOWS.read_text())
         (folder / "package.json").write_text(

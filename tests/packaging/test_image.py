@@ -19,8 +19,9 @@ import psutil
 import pytest
 
 from hub.main import up
-from tests.e2e.fleet import free_port, until
+from tests.e2e.fleet import until
 from tests.packaging.dockerfile import exec_form, parse
+from tests.support.ports import held_port
 
 ROOT = Path(__file__).parents[2]
 BUILD, FINAL = parse(ROOT / "Dockerfile.hub")
@@ -224,7 +225,7 @@ class TestBuilt:
         data = built.folder / "data"
         data.mkdir(mode=0o700)
         os.chown(data, int(uid), int(gid))
-        http, mqtt = free_port(), free_port()
+        http, mqtt = held_port(), held_port()
 
         def ported(word: str) -> str:
             return built.at(word).replace(":8080", f":{http}").replace(":8883", f":{mqtt}")

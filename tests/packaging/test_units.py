@@ -17,7 +17,8 @@ import pytest
 from edge.config import DEFAULT_STATE
 from edge.main import _parser
 from hub.main import up
-from tests.e2e.fleet import BIN, free_port, until
+from tests.e2e.fleet import BIN, until
+from tests.support.ports import held_port
 
 UNITS = Path(__file__).parents[2] / "systemd"
 NAMES = sorted(path.name for path in UNITS.iterdir() if path.suffix in (".service", ".timer"))
@@ -238,7 +239,7 @@ def test_the_hub_and_its_broker_make_no_call_that_the_unit_refuses() -> None:
     if os.geteuid() == 0:
         os.chown(folder, 65534, 65534)
         user = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
-    address = f"127.0.0.1:{free_port()}"
+    address = f"127.0.0.1:{held_port()}"
     hub, data, trace = str(BIN / "flaghoist-hub"), str(folder / "data"), folder / "trace"
     command = [*user, hub, "up", "--data", data, "--http", address, "--mqtt", "127.0.0.1:0"]
     with (folder / "log").open("wb") as log:

@@ -30,6 +30,7 @@ from hub.broker import mosquitto
 from hub.broker.config import BrokerSettings
 from hub.broker.credentials import Credentials, service_credentials
 from hub.identity.ca import Authorities, open_authorities
+from tests.support.ports import held_port
 
 FLEET = "acme"
 PKCS8_ED25519 = bytes.fromhex("302e020100300506032b657004220420")
@@ -54,8 +55,9 @@ class Broker:
         self.fleet = fleet
         self.folder = folder
         self.authorities: Authorities = open_authorities(folder / "ca", fleet, now=int(time.time()))
+        ports = {"device_port": held_port(), "service_port": held_port()}
         self.settings = BrokerSettings(
-            folder / "broker", fleet, **{"host": "127.0.0.1", "device_port": 0, "slots": slots, **settings}
+            folder / "broker", fleet, **{"host": "127.0.0.1", "slots": slots, **ports, **settings}
         )
         self.log: list[str] = []
         self._child: mosquitto.Child | None = None
@@ -78,25 +80,12 @@ class Broker:
         return self.settings.service_port
 
     def start(self) -> None:
-        """Start (or start again, on the same ports) and wait until it accepts connections.
-
-        A port that was free a moment ago may be taken by another test; then others are chosen.
-        """
-        wanted = self.settings
-        for _ in range(10):
-            self.settings = mosquitto.choose_ports(wanted)
-            if self._launch():
-                return
-        raise AssertionError(f"Mosquitto did not start: {self.log[-5:]}")
-
-    def _launch(self) -> bool:
+        """Start (or start again, on the same ports) and wait until it accepts connections."""
         ready = threading.Event()
-        running: list[bool] = []
 
         def heard(line: str) -> None:
             self.log.append(line)
-            if line.endswith("running") or "Address already in use" in line:
-                running.append(line.endswith("running"))
+            if line.endswith("running"):
                 ready.set()
 
         mosquitto.prepare_folder(self.settings.folder, mosquitto.broker_owner(self.settings))
@@ -108,10 +97,7 @@ class Broker:
         finally:
             os.close(read_end)
             os.close(write_end)
-        assert ready.wait(10), f"Mosquitto said nothing of use: {self.log[-5:]}"
-        if not running[0]:
-            self.stop()
-        return running[0]
+        assert ready.wait(30), f"Mosquitto said nothing of use: {self.log[-5:]}"
 
     def stop(self) -> None:
         if self._child is not None:

@@ -6,7 +6,6 @@ import http.client
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tarfile
@@ -20,6 +19,7 @@ import pytest
 
 from hub.deployment.policy import Policy
 from tests.hub.cli.conftest import Flaghoist, Repo
+from tests.support.ports import held_port
 
 EXAMPLE = Path(__file__).parents[3] / "docs/examples/fleet-repo"
 
@@ -45,11 +45,6 @@ def unpacked(flaghoist: Flaghoist, fleet: Repo, role: str, sequence: int, out: P
     with tarfile.open(Path(ran.json["folder"], "bundle.tar.gz")) as archive:
         archive.extractall(target, filter="data")
     return target
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def environment(release: str, port: int) -> dict[str, str]:
@@ -111,7 +106,7 @@ def change(fleet: Repo, name: str, old: str, new: str) -> None:
 def test_the_good_release_sells_and_passes_its_own_check(
     flaghoist: Flaghoist, fleet: Repo, tmp_path: Path
 ) -> None:
-    folder, port = unpacked(flaghoist, fleet, "kiosk", 1, tmp_path / "out"), free_port()
+    folder, port = unpacked(flaghoist, fleet, "kiosk", 1, tmp_path / "out"), held_port()
     with running(folder, port):
         status, text = get(port, "/health")
         assert (status, json.loads(text)) == (
@@ -132,7 +127,7 @@ def test_the_bad_release_runs_and_fails_its_own_check(
     change(fleet, "files/settings.json", "prices.json", "prices-winter.json")
     change(fleet, "bundle.json", "1.0.0", "1.2.0")
     fleet.git("commit", "-qam", "Winter prices")
-    folder, port = unpacked(flaghoist, fleet, "kiosk", 2, tmp_path / "out"), free_port()
+    folder, port = unpacked(flaghoist, fleet, "kiosk", 2, tmp_path / "out"), held_port()
     with running(folder, port) as process:
         status, text = get(port, "/health")
         assert (status, json.loads(text)["status"]) == (503, "failing")
@@ -158,7 +153,7 @@ def test_other_mistakes_in_the_data_are_found_by_health(
 ) -> None:
     change(fleet, name, old, new)
     fleet.git("commit", "-qam", "A mistake")
-    folder, port = unpacked(flaghoist, fleet, "kiosk", 2, tmp_path / "out"), free_port()
+    folder, port = unpacked(flaghoist, fleet, "kiosk", 2, tmp_path / "out"), held_port()
     with running(folder, port):
         status, text = get(port, "/health")
         assert (status, json.loads(text)["problem"]) == (503, problem)
@@ -167,7 +162,7 @@ def test_other_mistakes_in_the_data_are_found_by_health(
 def test_the_check_fails_when_another_release_answers(
     flaghoist: Flaghoist, fleet: Repo, tmp_path: Path
 ) -> None:
-    folder, port = unpacked(flaghoist, fleet, "kiosk", 1, tmp_path / "out"), free_port()
+    folder, port = unpacked(flaghoist, fleet, "kiosk", 1, tmp_path / "out"), held_port()
     with running(folder, port):
         get(port, "/health")
         code, said = validate(folder, "kiosk-2-ffffffffffff", port)
@@ -178,7 +173,7 @@ def test_the_check_fails_when_another_release_answers(
 
 
 def test_the_check_fails_when_nothing_answers(flaghoist: Flaghoist, fleet: Repo, tmp_path: Path) -> None:
-    folder, port = unpacked(flaghoist, fleet, "kiosk", 1, tmp_path / "out"), free_port()
+    folder, port = unpacked(flaghoist, fleet, "kiosk", 1, tmp_path / "out"), held_port()
     script = folder / "validate/10-health"
     script.write_text(script.read_text().replace("DEADLINE = 5.0", "DEADLINE = 0.2"))
     code, said = validate(folder, folder.name, port)
