@@ -133,7 +133,7 @@ class Demo:
             seconds=60,
         )
         self.saw("the canary installed it, its health check failed in probation, and it rolled itself back")
-        until("a halt", lambda: fleet.get(f"/releases/{bad}").get("state") == "halted", seconds=5)
+        until("a halt", lambda: fleet.get(f"/releases/{bad}").get("state") == "halted", seconds=60)
         self.saw(f"the hub halted the rollout by itself: {fleet.get(f'/releases/{bad}')['reason']}")
         until("the canary back on release one", lambda: canary.current == good)
         until("the canary's service on release one", lambda: canary.health().get("release") == good)

@@ -142,8 +142,8 @@ class Fleet:
             start_new_session=True,
         )
         log.close()
-        self.url = until("the hub's address", self._address, seconds=30)
-        until("the hub's answer", lambda: self.get("/health/live"), seconds=10)
+        self.url = until("the hub's address", self._address, seconds=90)
+        until("the hub's answer", lambda: self.get("/health/live"), seconds=60)
 
     def _address(self) -> str:
         assert self.hub is not None and self.hub.stdout is not None

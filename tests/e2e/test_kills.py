@@ -22,7 +22,7 @@ def test_a_rollout_survives_the_hub_killed_before_it_and_mosquitto_killed_within
 
     orphan = fleet.broker_pid()
     fleet.kill_hub()
-    until("Mosquitto ending with its hub", lambda: not psutil.pid_exists(orphan), seconds=10)
+    until("Mosquitto ending with its hub", lambda: not psutil.pid_exists(orphan), seconds=60)
     fleet.start_hub()
 
     for agent in agents:

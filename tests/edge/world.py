@@ -68,7 +68,7 @@ echo "$1 $FLAGHOIST_RELEASE_ID ${FLAGHOIST_PREVIOUS_DIR##*/}" >> "$FLAGHOIST_STA
 """A hook called `fake` that writes down its calls, and fails when the release or the device says so."""
 
 
-def wait_until(condition: Callable[[], Any], seconds: float = 15.0, what: str = "the condition") -> Any:
+def wait_until(condition: Callable[[], Any], seconds: float = 60.0, what: str = "the condition") -> Any:
     """Return the first true value of `condition`; fail after `seconds`."""
     deadline = time.monotonic() + seconds
     while True:

@@ -151,7 +151,7 @@ def test_a_loki_that_hangs_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPa
         lines.extend(numbered(1, 3_000))
         begin = time.monotonic()
         lines.stop()
-        assert time.monotonic() - begin < 5
+        assert time.monotonic() - begin < 60
         assert sink.dropped["stopped"] == 3_001
 
 

@@ -37,7 +37,7 @@ PKCS8_ED25519 = bytes.fromhex("302e020100300506032b657004220420")
 """DER prefix that turns a 32-byte Ed25519 seed into a PKCS#8 private key."""
 
 
-def wait_until(condition: Callable[[], Any], seconds: float = 10.0, what: str = "the condition") -> Any:
+def wait_until(condition: Callable[[], Any], seconds: float = 60.0, what: str = "the condition") -> Any:
     """Return the first true value of `condition`; fail after `seconds`."""
     deadline = time.monotonic() + seconds
     while True:

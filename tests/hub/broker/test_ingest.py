@@ -96,7 +96,7 @@ def test_what_a_device_reports_is_in_the_store_before_its_receipt(broker: Broker
 def test_a_commit_is_told_to_whoever_judges_rollouts(broker: Broker, store: SqliteStore) -> None:
     with running(broker, store) as slot, broker.device("a") as device:
         send(device, "a", result(1))
-        summary = slot.summaries.get(timeout=5)  # type: ignore[attr-defined]
+        summary = slot.summaries.get(timeout=60)  # type: ignore[attr-defined]
     assert summary == Summary(1, frozenset({"a"}), frozenset({"kiosk-7-abc"}))
 
 
