@@ -25,6 +25,14 @@ PACKET_LIMIT: Final = 128 * 1024
 READS: Final = 64
 """Packets read before other events get their turn."""
 
+_ALERTS: Final = {
+    "CERTIFICATE_REVOKED": "the broker says that this device's certificate was revoked; if it is to come back, an "
+    "operator deletes the device at the hub, and it enrols again",
+    "CERTIFICATE_EXPIRED": "the broker says that this device's certificate has expired; check both clocks, or enrol "
+    "again",
+}
+"""What TLS alerts of the broker mean here."""
+
 log = logging.getLogger("flaghoist")
 
 
@@ -69,6 +77,7 @@ class MqttLink:
         self._client: mqtt.Client | None = None
         self._events: list[Event] = []
         self._misc_at = 0.0
+        self._trouble = ""
 
     def open(self, context: ssl.SSLContext, will_topic: str, will_body: bytes) -> None:
         """Begin a connection; events tell the outcome. Waits for TCP and TLS, at most some seconds."""
@@ -81,6 +90,8 @@ class MqttLink:
         client.on_message = self._on_message
         client.on_publish = self._on_publish
         client.on_subscribe = self._on_subscribe
+        client.on_log = self._on_log
+        self._trouble = ""
         limits = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         limits.MaximumPacketSize = PACKET_LIMIT
         self._client = client
@@ -192,7 +203,12 @@ class MqttLink:
 
     def _on_disconnect(self, client: Any, _data: Any, _flags: Any, code: Any, _props: Any) -> None:
         if client is self._client:
-            self._lost(str(code))
+            self._lost(_words(self._trouble) or str(code))
+
+    def _on_log(self, _client: Any, _data: Any, level: int, text: str) -> None:
+        # With TLS 1.3 a refused certificate is told at the first read, and paho tells that only here.
+        if level == mqtt.MQTT_LOG_ERR:
+            self._trouble = text
 
     def _on_message(self, _client: Any, _data: Any, message: mqtt.MQTTMessage) -> None:
         try:
@@ -207,6 +223,10 @@ class MqttLink:
         for code in codes:
             if code.is_failure:
                 log.warning("the broker refused a subscription: %s", code)
+
+
+def _words(trouble: str) -> str:
+    return next((words for alert, words in _ALERTS.items() if alert in trouble), trouble)
 
 
 def _typed(packet: int) -> Properties:

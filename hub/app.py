@@ -25,6 +25,8 @@ from hub.broker import hoister as hoisting
 from hub.broker.arrivals import Uplink
 from hub.broker.config import BrokerSettings
 from hub.broker.credentials import Credentials, service_credentials
+from hub.broker.doorkeeper import Doorkeeper
+from hub.broker.evict import evict
 from hub.broker.guard import put_out
 from hub.broker.ingest import Ingest, IngestSettings
 from hub.broker.mosquitto import Mosquitto
@@ -40,6 +42,7 @@ from hub.leader import Leader
 from hub.metrics import Metrics, database, parts
 from hub.prepare import prepare_types
 from hub.pulse import Pulse
+from hub.registry import revoked
 from hub.registry.service import Endpoints, Registry
 from hub.rekey import sign_again_if_due
 from hub.shared import Health
@@ -108,6 +111,7 @@ def _broker(settings: config.Settings, store: Store, authorities: Authorities) -
         ),
         authorities,
         now=lambda: now_ms() // 1000,
+        revoked=lambda: [one.serial for one in revoked.withdrawn(store, now_ms())],
         on_intruder=lambda client, topic_filter: put_out_soon(client, topic_filter),
     )
 
@@ -176,8 +180,14 @@ async def _services(
     leader = Leader(store, deployment, observed_since)
     streams = Streams(store)
     streams.start()
+    doorkeeper = Doorkeeper(
+        lambda: revoked.last(store),
+        lambda n: [one.device_id for one in revoked.withdrawn(store, now_ms()) if one.n > n],
+        broker.reload,
+        lambda device_id: evict(authorities.device, device_id, port=broker.device_port, now=now_ms() // 1000),
+    )
     pulse = Pulse(store, signer.fleet, hoister, streams, observed_since)
-    for listener_of_commits in (hoister.wake, leader.wake, pulse.wake, streams.wake):
+    for listener_of_commits in (hoister.wake, leader.wake, pulse.wake, streams.wake, doorkeeper.wake):
         store.on_commit(listener_of_commits)
     health = Health(
         {
@@ -185,6 +195,7 @@ async def _services(
             "ingest": lambda: ingest.problem,
             "hoister": lambda: hoister.problem,
             "leader": lambda: leader.problem,
+            "doorkeeper": lambda: doorkeeper.problem,
             "root": lambda: _root_problem(store, signer),
         }
     )
@@ -217,6 +228,7 @@ async def _services(
     await _background(stack, hoister.run(), "hoister")
     await _background(stack, leader.run(), "leader")
     await _background(stack, pulse.run(), "pulse")
+    await _background(stack, doorkeeper.run(), "doorkeeper")
     scheduler = jobs.schedule(
         leader.wake, lambda: _refresh(deployment), lambda: _renew(settings, authorities, broker)
     )

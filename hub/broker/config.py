@@ -90,7 +90,9 @@ log_type information
 log_type subscribe
 connection_messages false
 
-{_listener(settings.device_port, settings.host, "device")}
+{_listener(settings.device_port, settings.host, "device")}\
+crlfile revoked.pem
+
 {_listener(settings.service_port, "127.0.0.1", "service")}"""
 
 

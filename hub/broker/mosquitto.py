@@ -23,7 +23,7 @@ import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -36,6 +36,7 @@ from hub.broker.config import BrokerSettings
 from hub.errors import SetupError
 from hub.identity.ca import Authorities
 from hub.identity.files import write_atomic
+from hub.identity.revocation import revocation_list
 from topics import acl
 
 START_SECONDS: Final = 15.0
@@ -109,8 +110,9 @@ class Child:
 class Mosquitto:
     """The broker, from `start` to `stop`; also an async context manager.
 
-    `now` gives seconds since the epoch. `on_intruder(client_id, filter)` is called on the event loop when a
-    client subscribes where it may not. `start` raises `SetupError` in one sentence.
+    `now` gives seconds since the epoch, `revoked` the serials (hex) of withdrawn device certificates.
+    `on_intruder(client_id, filter)` is called on the event loop when a client subscribes where it may not.
+    `start` raises `SetupError` in one sentence.
     """
 
     def __init__(
@@ -119,12 +121,14 @@ class Mosquitto:
         authorities: Authorities,
         *,
         now: Callable[[], int],
+        revoked: Callable[[], Iterable[str]] = tuple,
         on_intruder: Callable[[str, str], None] = lambda _client, _filter: None,
         backoff_seconds: float = 0.2,
     ) -> None:
         self._settings = settings
         self._authorities = authorities
         self._now = now
+        self._revoked = revoked
         self._on_intruder = on_intruder
         self._backoff = backoff_seconds
         self._locks: list[int] = []
@@ -191,8 +195,8 @@ class Mosquitto:
             os.close(self._locks.pop())
 
     def reload(self) -> None:
-        """Renew certificates that are due and let the broker read its files again; sessions stay."""
-        write_files(self._settings, self._authorities, now=self._now())
+        """Renew what is due and let the broker read its files again, revoked certificates too; sessions stay."""
+        write_files(self._settings, self._authorities, now=self._now(), revoked=self._revoked())
         if self._child is not None and self._child.is_alive():
             self._child.process.send_signal(signal.SIGHUP)
 
@@ -239,7 +243,7 @@ class Mosquitto:
 
     async def _launch(self) -> None:
         lock = self._locks[-1]
-        write_files(self._settings, self._authorities, now=self._now())
+        write_files(self._settings, self._authorities, now=self._now(), revoked=self._revoked())
         self._running = False
         self._wake.clear()
         child = self._child = Child(command(self._settings), self._settings.folder, lock, self._heard)
@@ -374,7 +378,9 @@ def prepare_folder(folder: Path, owner: tuple[int, int] | None) -> None:
         ) from error
 
 
-def write_files(settings: BrokerSettings, authorities: Authorities, *, now: int) -> None:
+def write_files(
+    settings: BrokerSettings, authorities: Authorities, *, now: int, revoked: Iterable[str] = ()
+) -> None:
     """Write configuration, access list and TLS files. Paths are relative to the folder, the broker's working
     directory, so that its user needs no right on the folders above."""
     owner = broker_owner(settings)
@@ -382,6 +388,8 @@ def write_files(settings: BrokerSettings, authorities: Authorities, *, now: int)
     access = acl.render(settings.fleet, settings.services)
     write_atomic(folder / "mosquitto.conf", config.render(settings).encode(), 0o600, owner=owner)
     write_atomic(folder / "acl", access.encode(), 0o600, owner=owner)
+    crl = revocation_list(authorities.device, revoked, now=now)
+    write_atomic(folder / "revoked.pem", crl.encode(), 0o644, owner=owner)
     for kind, authority, hosts in (
         ("device", authorities.device, settings.hosts),
         ("service", authorities.service, ()),

@@ -82,7 +82,10 @@ def set_device(
 @json_option
 @hub_options
 def revoke(device_id: str, as_json: bool, hub: Hub) -> None:
-    """End a device's HTTP access and the counting of its reports. Its id stays taken until it is deleted."""
+    """Withdraw a device's identity: its sessions end and its reports count no more.
+
+    Its id stays taken until it is deleted.
+    """
     show_device(hub.read(hub.post(f"{path_of(device_id)}/revoke", {}), dict[str, Any]), as_json=as_json)
 
 

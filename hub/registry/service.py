@@ -14,7 +14,7 @@ from hub.desired import hoist_desired
 from hub.errors import Conflict, NotFound, PreconditionFailed, Unauthorised
 from hub.events import Event, append
 from hub.identity.ca import LEAF_DAYS, Authority
-from hub.registry import nonce, rules
+from hub.registry import nonce, revoked, rules
 from hub.signer import Signer
 from hub.store import Row, Store, Tx
 from topics.channels import DESIRED
@@ -152,6 +152,7 @@ class Registry:
                 "rekey_allowed = 0, revision = devices.revision + 1, updated_at = :now WHERE device_id = :id",
                 fields,
             )
+            revoked.withdraw(tx, known, now)
             _forget_boots(tx, known["key"])
         tx.execute("UPDATE tokens SET uses_left = tokens.uses_left - 1 WHERE id = :id", {"id": token["id"]})
         hoist_desired(tx, self._signer, request.device_id, now)
@@ -237,7 +238,7 @@ class Registry:
             return len(rows)
 
     def revoke(self, device_id: str, caller: Caller, reason: str = "") -> None:
-        """Withdraw a device's identity: its HTTP tokens and its place in rollouts end at once."""
+        """Withdraw a device's identity: its HTTP tokens, its sessions and its place in rollouts end at once."""
         now = self._clock()
         with self._store.write() as tx:
             row = _get(tx, device_id)
@@ -248,6 +249,7 @@ class Registry:
                 "WHERE device_id = :id",
                 {"now": now, "id": device_id},
             )
+            revoked.withdraw(tx, row, now)
             event = Event(kind="device.revoked", device_id=device_id, role=row["role"], reason=reason)
             append(tx, event, caller, now)
 
@@ -256,6 +258,7 @@ class Registry:
         now = self._clock()
         with self._store.write() as tx:
             row = _get(tx, device_id)
+            revoked.withdraw(tx, row, now)
             params = {"key": row["key"]}
             for table in ("device_latest", "presence", "spools"):
                 tx.execute(f"DELETE FROM {table} WHERE device_key = :key", params)  # noqa: S608  (constant names)

@@ -166,6 +166,20 @@ def m002_rollups(db: Database) -> None:
     _run(db, _ROLLUPS)
 
 
+_REVOKED: Final = """
+CREATE TABLE revoked_certificates (
+    n INTEGER PRIMARY KEY AUTOINCREMENT, serial TEXT NOT NULL UNIQUE, device_id TEXT NOT NULL,
+    not_after INTEGER NOT NULL, revoked_at INTEGER NOT NULL
+);
+"""
+
+
+@MIGRATIONS()
+def m005_revoked_certificates(db: Database) -> None:
+    """Withdrawn device certificates. They outlive their device: a deleted one must not come in again."""
+    _run(db, _REVOKED)
+
+
 def _run(db: Database, script: str) -> None:
     for statement in script.split(";\n\n"):
         if statement.strip():

@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from hub.registry import rules
+from hub.identity.ca import LEAF_DAYS
+from hub.registry import revoked, rules
 from tests.hub.world import MSGPACK, World
 from tests.topics import kit
 from topics import codec, devicetoken, enrolment, trust
@@ -177,6 +178,20 @@ def test_a_revoked_device_is_shut_out_and_its_id_stays_taken(world: World) -> No
     assert world.client.post(f"/devices/{device}/revoke").status_code == 200
     assert world.client.get(own, headers=bearer(token)).status_code == 401
     assert world.register("shop-1", world.new_token()).json()["rule"] == "revoked"
+
+
+def test_the_certificate_goes_with_the_identity_also_of_what_is_deleted_or_made_anew(world: World) -> None:
+    for name in ("shop-1", "shop-2", "shop-3", "shop-4"):
+        world.device(name)
+    world.client.post("/devices/shop-1/revoke")
+    world.client.delete("/devices/shop-1")
+    world.client.delete("/devices/shop-2")
+    world.client.patch("/devices/shop-3", json={"rekey_allowed": True})
+    assert world.register("shop-3", world.new_token(), kit.key("new")).status_code == 200
+    gone = revoked.withdrawn(world.store, world.now)
+    assert [one.device_id for one in gone] == ["shop-1", "shop-2", "shop-3"]
+    assert revoked.last(world.store) == gone[-1].n
+    assert revoked.withdrawn(world.store, world.now + (LEAF_DAYS + 1) * 86_400_000) == []
 
 
 def test_a_device_reads_what_is_its_own_and_nothing_of_another(world: World) -> None:

@@ -12,9 +12,10 @@ from __future__ import annotations
 import base64
 import os
 import queue
+import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -60,6 +61,7 @@ class Broker:
             folder / "broker", fleet, **{"host": "127.0.0.1", "slots": slots, **ports, **settings}
         )
         self.log: list[str] = []
+        self._revoked: tuple[str, ...] = ()
         self._child: mosquitto.Child | None = None
 
     def __enter__(self) -> Self:
@@ -89,7 +91,7 @@ class Broker:
                 ready.set()
 
         mosquitto.prepare_folder(self.settings.folder, mosquitto.broker_owner(self.settings))
-        mosquitto.write_files(self.settings, self.authorities, now=int(time.time()))
+        self._write_files()
         read_end, write_end = os.pipe()
         try:
             argv = mosquitto.command(self.settings)
@@ -109,6 +111,17 @@ class Broker:
         assert self._child is not None
         self._child.process.kill()
         self.stop()
+
+    def reload(self, revoked: Iterable[str]) -> None:
+        """Let the broker read which device certificates (serials) were withdrawn, as the hub does."""
+        assert self._child is not None
+        self._revoked = tuple(revoked)
+        self._write_files()
+        self._child.process.send_signal(signal.SIGHUP)
+
+    def _write_files(self) -> None:
+        now = int(time.time())
+        mosquitto.write_files(self.settings, self.authorities, now=now, revoked=self._revoked)
 
     def service_files(self, name: str) -> Credentials:
         """Paths of the TLS files of the hub's own connection `name`."""

@@ -27,6 +27,7 @@ from hub.broker.wire import Link, LinkError
 from hub.errors import SetupError
 from hub.identity.ca import DAY, open_authorities
 from tests.support.mosquitto import Broker, Peer, wait_until
+from tests.support.tls import handshake, is_refused
 
 DESIRED = "acme/v1/devices/{}/down/desired"
 STATUS = "acme/v1/devices/{}/up/status"
@@ -37,27 +38,6 @@ NOT_AUTHORISED = 0x87
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     with Broker(tmp_path_factory.mktemp("broker")) as broker:
         yield broker
-
-
-def handshake(context: ssl.SSLContext, port: int) -> str | None:
-    """Connect and read once, since TLS 1.3 tells a client of its refused certificate only on reading."""
-    with (
-        socket.create_connection(("127.0.0.1", port), timeout=5) as plain,
-        context.wrap_socket(plain, server_hostname="127.0.0.1") as secure,
-    ):
-        secure.settimeout(0.5)
-        try:
-            secure.recv(1)
-        except TimeoutError:
-            return secure.version()
-        return None
-
-
-def is_refused(context: ssl.SSLContext, port: int) -> bool:
-    try:
-        return handshake(context, port) is None
-    except (ssl.SSLError, ConnectionError):
-        return True
 
 
 def test_a_device_with_its_certificate_speaks_tls_1_3(broker: Broker) -> None:

@@ -1,0 +1,86 @@
+"""Keeps withdrawn certificates out of the broker: those that would come in, and those that are in already.
+
+The order matters. The broker reads the new list first; then the hub takes over the session, which ends the
+device's connection (`evict`); the device cannot take it back, since its certificate opens the door no longer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import structlog
+
+from hub.broker.wire import LinkError
+
+RETRY_S: Final = 1.0
+_log = structlog.get_logger("hub.doorkeeper")
+
+
+class Doorkeeper:
+    """Runs until cancelled.
+
+    `last` gives the number of the newest withdrawn certificate, cheaply, and `since(n)` the device ids of those
+    after number n. `reload` lets the broker read the list, and `evict` ends a device's session; both may block.
+    """
+
+    def __init__(
+        self,
+        last: Callable[[], int],
+        since: Callable[[int], Iterable[str]],
+        reload: Callable[[], None],
+        evict: Callable[[str], None],
+    ) -> None:
+        self._last = last
+        self._since = since
+        self._reload = reload
+        self._evict = evict
+        self._done = last()
+        """The broker began with a list up to here, and with no sessions open."""
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._wake = asyncio.Event()
+        self.problem = ""
+        """One sentence while a withdrawn certificate may still be in, else empty."""
+
+    def wake(self) -> None:
+        """Say that something was committed. Thread-safe and quick."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._wake.set)
+
+    async def run(self) -> None:
+        """Look after every wake, and again while somebody could not be put out."""
+        self._loop = asyncio.get_running_loop()
+        try:
+            while True:
+                self._wake.clear()
+                await asyncio.to_thread(self.look)
+                waiting = self._wake.wait()
+                try:
+                    await asyncio.wait_for(waiting, RETRY_S if self.problem else None)
+                except TimeoutError:
+                    continue
+        finally:
+            self._loop = None
+
+    def look(self) -> None:
+        """Put out whose certificate was withdrawn since the last look."""
+        newest = self._last()
+        if newest == self._done:
+            return
+        self._reload()
+        failed = []
+        for device_id in dict.fromkeys(self._since(self._done)):
+            try:
+                self._evict(device_id)
+                _log.info("a revoked device was put out", device=device_id)
+            except (LinkError, OSError, ssl.SSLError) as error:
+                failed.append(device_id)
+                _log.error("a revoked device may still be connected", device=device_id, reason=str(error))
+        if failed:
+            self.problem = (
+                f"{', '.join(failed[:3])} may still be connected though revoked; the hub tries again."
+            )
+        else:
+            self._done, self.problem = newest, ""

@@ -1,0 +1,47 @@
+"""Certificates that were withdrawn before their time: of devices revoked or deleted, or made anew with another key."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from hub.identity.revocation import serial_of
+from hub.store import Row, Store, Tx
+
+
+class Revoked(NamedTuple):
+    """A withdrawn certificate; `n` grows with each."""
+
+    n: int
+    serial: str
+    device_id: str
+
+
+def withdraw(tx: Tx, device: Row, now: int) -> None:
+    """Withdraw the certificate of a row of `devices`. `now` is in ms."""
+    tx.execute(
+        "INSERT INTO revoked_certificates (serial, device_id, not_after, revoked_at) "
+        "VALUES (:serial, :device_id, :not_after, :now) ON CONFLICT (serial) DO NOTHING",
+        {
+            "serial": serial_of(device["certificate_pem"]),
+            "device_id": device["device_id"],
+            "not_after": device["certificate_not_after"],
+            "now": now,
+        },
+    )
+
+
+def withdrawn(store: Store, now: int) -> list[Revoked]:
+    """Return every withdrawn certificate that has not expired by itself at `now` (ms), in order."""
+    with store.read() as tx:
+        rows = tx.all(
+            "SELECT n, serial, device_id FROM revoked_certificates WHERE not_after > :now ORDER BY n",
+            {"now": now},
+        )
+    return [Revoked(row["n"], row["serial"], row["device_id"]) for row in rows]
+
+
+def last(store: Store) -> int:
+    """Return the number of the certificate withdrawn last, 0 when none was."""
+    with store.read() as tx:
+        row = tx.one("SELECT COALESCE(MAX(n), 0) AS n FROM revoked_certificates")
+    return int(row["n"]) if row else 0
