@@ -9,6 +9,7 @@ import socket
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import tzinfo
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -77,6 +78,8 @@ async def running(settings: config.Settings) -> AsyncIterator[config.Settings]:
         stack.callback(os.close, lock)
         store = SqliteStore(settings.data / DATABASE)
         stack.callback(store.close)
+        # What was cancelled may still be reading on a worker thread, and must not lose its connection to `close`.
+        stack.push_async_callback(asyncio.get_running_loop().shutdown_default_executor)
         fleet = config.fleet_name(store, settings.fleet)
         auth.ensure_admin(store, settings.data / "admin.token", now_ms())
         authorities = open_authorities(settings.data / "ca", fleet, now=now_ms() // 1000)
@@ -250,21 +253,22 @@ def _ingest(
     settings: config.Settings, store: Store, authorities: Authorities, broker: Mosquitto, lines: Lines
 ) -> Ingest:
     slot = IngestSettings(settings.fleet, broker.service_port)
-
-    def hand_on(arrivals: Sequence[Uplink]) -> None:
-        if lines.sinks:
-            now = now_ms()
-            parts_of = ((arrival, arrival.topic.split("/")) for arrival in arrivals)
-            lines.extend(
-                [
-                    (levels[-1], levels[-3], a.payload, a.content_type, now)
-                    for a, levels in parts_of
-                    if len(levels) > 4
-                ]
-            )
-
     credentials = _credentials(settings, authorities, slot.name)
-    return Ingest(store, slot, credentials, now=now_ms, on_arrivals=hand_on)
+    return Ingest(store, slot, credentials, now=now_ms, on_arrivals=partial(hand_on, lines))
+
+
+def hand_on(lines: Lines, arrivals: Sequence[Uplink]) -> None:
+    """Give what ingest has committed to the sinks."""
+    if lines.sinks:
+        now = now_ms()
+        parts_of = ((arrival, arrival.topic.split("/")) for arrival in arrivals)
+        lines.extend(
+            [
+                (levels[-1], levels[-3], a.payload, a.content_type, now)
+                for a, levels in parts_of
+                if len(levels) > 4
+            ]
+        )
 
 
 def _credentials(settings: config.Settings, authorities: Authorities, name: str) -> Credentials:

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from types import TracebackType
@@ -86,11 +87,11 @@ class Broker:
         return Credentials(self.folder / "ca.pem", self.folder / f"{name}.pem", self.folder / f"{name}.key")
 
     def fill(
-        self, devices: int, messages: int, boot: int, *, rate: int = 0, bad: int = 0
+        self, devices: int, messages: int, boot: int = 1, *, first: int = 1, rate: int = 0, bad: int = 0
     ) -> subprocess.Popen[bytes]:
         """Start a process that publishes heartbeats; it ends when every one is PUBACKed."""
         command = [sys.executable, "-m", "tests.benchmarks.fill", str(self.port), str(devices), str(messages)]
-        return subprocess.Popen([*command, str(boot), str(rate), str(bad)], cwd=ROOT)
+        return subprocess.Popen([*command, str(boot), str(first), str(rate), str(bad)], cwd=ROOT)
 
     def mosquitto_sub(self, messages: int, *, tls: bool = False) -> Drained:
         """Drain with `mosquitto_sub` to /dev/null; 0 messages make the session only."""
@@ -110,16 +111,49 @@ class Broker:
         command += ["-C", str(messages)] if messages else ["-E"]
         began = time.perf_counter()
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        watching = Watch(process.pid)
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         spent = time.perf_counter() - began
         assert process.returncode == 0
-        return drained(messages, spent, usage.ru_utime + usage.ru_stime, usage.ru_maxrss)
+        return drained(messages, spent, usage.ru_utime + usage.ru_stime, watching.peak_mb())
 
 
-def drained(messages: int, seconds: float, cpu_seconds: float, maxrss_kb: float) -> Drained:
+def drained(messages: int, seconds: float, cpu_seconds: float, memory_mb: float) -> Drained:
     """Return figures of one drain."""
-    return Drained(messages / seconds, cpu_seconds / max(messages, 1) * 1e6, maxrss_kb / 1024)
+    return Drained(messages / seconds, cpu_seconds / max(messages, 1) * 1e6, memory_mb)
+
+
+def peak_mb(process: int | str = "self") -> float:
+    """Return the peak resident memory of a running process, 0 once it has ended.
+
+    `ru_maxrss` would begin with what the parent had when it forked.
+    """
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:")), 0.0)
+
+
+class Watch:
+    """Looks at the memory of another program while it runs."""
+
+    def __init__(self, process: int) -> None:
+        self._process = process
+        self._peak = 0.0
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while found := peak_mb(self._process):
+            self._peak = max(self._peak, found)
+            time.sleep(0.02)
+
+    def peak_mb(self) -> float:
+        """Return the peak, after the program's end."""
+        self._thread.join()
+        return self._peak
 
 
 def _write_pair(path: Path, pair: Any) -> None:

@@ -1,9 +1,10 @@
 """Publishes heartbeats as a fleet would have sent them, one a minute a device, as fast as the broker takes them.
 
-    python -m tests.benchmarks.fill PORT DEVICES MESSAGES BOOT RATE BAD
+    python -m tests.benchmarks.fill PORT DEVICES MESSAGES BOOT FIRST RATE BAD [FOLDER NAME]
 
-Over one raw connection with QoS 1; ends when every message is PUBACKed. RATE 0 is unbounded; BAD is how many
-malformed bodies are strewn among them.
+Over one raw connection with QoS 1; ends when every message is PUBACKed. FIRST is the number of the first heartbeat of
+every device, RATE 0 is unbounded, BAD is how many malformed bodies are strewn among them. With FOLDER, over TLS as the
+service NAME whose files are there.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import mqtt5
 
+from hub.broker.credentials import Credentials
 from tests.benchmarks.broker import FLEET
 from topics import codec
 from topics.messages import Probes, Running, Status
@@ -55,16 +58,15 @@ JUNK = [
 ]  # fmt: skip
 
 
-def packets(devices: int, messages: int, boot: int, bad: int) -> Iterator[bytes]:
-    """PUBLISH packets, every device in turn."""
+def packets(devices: int, messages: int, boot: int, first: int, bad: int) -> Iterator[bytes]:
+    """PUBLISH packets, every device in turn, heartbeats `first` and following."""
     chance = random.Random(boot)
     topics = [f"{FLEET}/v1/devices/{name}/up/status" for name in device_names(devices)]
     rounds = -(-messages // devices)
-    # Each start of the fleet goes on where the one before ended.
-    begin = int(time.time()) - HISTORY_S + 60 * rounds * (boot - 1)
+    begin = int(time.time()) - HISTORY_S
     strewn = set(chance.sample(range(messages), bad))
     number = 0
-    for seq in range(1, rounds + 1):
+    for seq in range(first, first + rounds):
         body = heartbeat(seq, boot, begin + 60 * seq)
         for topic in topics[: messages - number]:
             for payload in [chance.choice(JUNK), body] if number in strewn else [body]:
@@ -103,10 +105,15 @@ def publish(link: socket.socket, everything: Iterator[bytes], rate: float) -> No
 
 
 def main() -> None:
-    port, devices, messages, boot, rate, bad = map(int, sys.argv[1:])
-    with socket.create_connection(("127.0.0.1", port)) as link:
-        link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        publish(link, packets(devices, messages, boot, bad), rate)
+    port, devices, messages, boot, first, rate, bad = map(int, sys.argv[1:8])
+    with socket.create_connection(("127.0.0.1", port)) as plain:
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        link = plain
+        if len(sys.argv) > 8:
+            folder, name = Path(sys.argv[8]), sys.argv[9]
+            files = Credentials(folder / "service-ca.pem", folder / f"{name}.pem", folder / f"{name}.key")
+            link = files.context().wrap_socket(plain, server_hostname="127.0.0.1")
+        publish(link, packets(devices, messages, boot, first, bad), rate)
 
 
 if __name__ == "__main__":

@@ -1,127 +1,183 @@
-"""How fast ingest takes in heartbeats, without and with a broker.
+"""How fast ingest takes in what a fleet reports, against Mosquitto alone and against what people build first.
 
-    python -m tests.benchmarks.ingest [--messages 100000] [--devices 5000] [--connections 50]
+    python -m tests.benchmarks.ingest [--json] [--small] [--only contest,slow,growth,answers]
 
-`reduce and commit` is the hub's own work on one core. `drained over TLS` is a backlog in Mosquitto, published
-by real device connections while ingest was away, taken in by one slot over its TLS connection.
+contest  a queued backlog drained by mosquitto_sub (which throws it away) and by Flaghoist, plain and over TLS, of
+         1,000, 5,000 and 100,000 devices: medians of interleaved rounds
+slow     the same by paho and aiomqtt into SQLite
+growth   bytes in the database per device-day at one heartbeat a minute
+answers  p99 of the HTTP API of a real hub while its ingest takes 20,000 messages/s
+
+`--small` runs everything with little, to see that it runs. The last line with `--json` is one object of the figures.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import sys
 import tempfile
-import time
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
-import mqtt5
-import msgspec
+if not __package__:  # run as a file: the project is two folders up
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from hub.broker import commit
-from hub.broker.ingest import Ingest, IngestSettings
-from hub.broker.reduce import Uplink, reduce
-from hub.broker.wire import Link
-from hub.store import SqliteStore
-from hub.times import now_ms
-from tests.support.mosquitto import Broker, wait_until
-from tests.support.uplinks import open_store, rows, status, topic, uplink
-from topics import codec
-from topics.messages import Probes, Running
+from tests.benchmarks import answers, contest, growth
+from tests.benchmarks.broker import Drained
+from tests.benchmarks.contest import Contender, Contest
 
-BATCH = 2_000
-
-
-def heartbeat(seq: int) -> bytes:
-    """A body of the usual size, about 200 bytes."""
-    running = Running(id="kiosk-7-3f2a9c1b5d4e", sequence=7, since=1_700_000_000)
-    probes = Probes(cpu_load=0.3, memory_used=0.5, disk_used=0.25, disk_free=10**9, uptime=86_400)
-    return codec.encode(status(seq, running=running, probes=probes, trusted_manifest=1_700_000_000_000))
+PARTS = ("contest", "slow", "growth", "answers")
+NAMES = {
+    "mosquitto_sub": "mosquitto_sub, discarding",
+    "flaghoist": "Flaghoist",
+    "mosquitto_sub_tls": "mosquitto_sub, discarding, TLS",
+    "flaghoist_tls": "Flaghoist, TLS",
+    "with_paho": "paho + SQLite",
+    "with_aiomqtt": "aiomqtt + SQLite",
+    "live": "Flaghoist, whole hub, live",
+}
 
 
-def reduced(store: SqliteStore, names: list[str], messages: int) -> float:
-    """Messages a second through reduce and commit."""
+class Heat(NamedTuple):
+    """One contest: who, with how many devices, messages a round, and rounds that count."""
 
-    def arrivals() -> Iterator[Uplink]:
-        for i in range(messages):
-            arrival = uplink(names[i % len(names)], status(1))
-            yield msgspec.structs.replace(arrival, payload=bodies[i // len(names)])
-
-    bodies = [heartbeat(seq) for seq in range(messages // len(names) + 1)]
-    uplinks, spent = arrivals(), 0.0
-    while batch := list(islice(uplinks, BATCH)):
-        began = time.perf_counter()
-        with store.write() as tx:
-            commit.apply(tx, reduce(batch), now_ms())
-        spent += time.perf_counter() - began
-    return messages / spent
+    contenders: tuple[Contender, Contender]
+    devices: int
+    messages: int
+    rounds: int
 
 
-def fill(broker: Broker, names: list[str], messages: int) -> None:
-    """Publish `messages` heartbeats with QoS 1 from one connection a device; return when all are PUBACKed."""
-    bodies = [heartbeat(seq) for seq in range(messages // len(names))]
-    for name in names:
-        context = broker.device_files(name).context()
-        with Link("127.0.0.1", broker.device_port, context) as link:
-            link.send(mqtt5.ConnectPacket(name, clean_start=True).write())
-            acked, sent = -1, 0
-            while acked < len(bodies):
-                link.wait(10)
-                packets, _ = link.read()
-                acked += len(packets)
-                while sent < len(bodies) and sent - acked < 500:
-                    packet = mqtt5.PublishPacket(
-                        topic(name, "status"),
-                        bodies[sent],
-                        qos=mqtt5.QoS.AT_LEAST_ONCE,
-                        packet_id=sent % 60_000 + 1,
-                        content_type=codec.MSGPACK,
-                    )
-                    sent += 1
-                    link.send(packet.write())
-                if acked + 1 > len(bodies):
-                    break
-                acked = min(acked, sent)
+PLAIN = (contest.mosquitto_sub, contest.flaghoist)
+TLS = (contest.mosquitto_sub_tls, contest.flaghoist_tls)
+SLOW = (contest.with_paho, contest.with_aiomqtt)
+HEATS = (
+    Heat(PLAIN, 1_000, 300_000, 5),
+    Heat(PLAIN, 5_000, 500_000, 7),
+    Heat(PLAIN, 100_000, 500_000, 7),
+    Heat(TLS, 5_000, 300_000, 5),
+    Heat(TLS, 100_000, 500_000, 5),
+)
+SMALL_HEATS = (Heat(PLAIN, 100, 2_000, 1), Heat(PLAIN, 1_000, 5_000, 1), Heat(TLS, 100, 2_000, 1))
+SLOW_HEATS = (Heat(SLOW, 5_000, 50_000, 3), Heat(SLOW, 100_000, 100_000, 3))
+SMALL_SLOW_HEATS = (Heat(SLOW, 100, 1_000, 1),)
 
 
-def drained(folder: Path, store: SqliteStore, names: list[str], messages: int) -> float:
-    """Messages a second that one slot takes in from a backlog."""
-    with Broker(folder) as broker:
-        settings = IngestSettings("acme", broker.service_port, batch=BATCH)
-        files = broker.service_files(settings.name)
-        first = Ingest(store, settings, files, now=now_ms)
-        first.start()
-        wait_until(lambda: first.connections)
-        first.stop()
-        fill(broker, names, messages)
-        slot = Ingest(store, settings, files, now=now_ms)
-        expected = messages // len(names) * len(names)
-        began = time.perf_counter()
-        slot.start()
-        wait_until(lambda: slot.taken >= expected, seconds=120, what="the backlog's end")
-        spent = time.perf_counter() - began
-        slot.stop()
-        return expected / spent
+def say(text: str) -> None:
+    """Tell a person; figures go to standard output alone with `--json`."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def compete(folder: Path, heats: Sequence[Heat], lines: list[str]) -> dict[str, Any]:
+    """Hold `heats`; return their figures and add to the table's `lines`."""
+    figures: dict[str, Any] = {}
+    for number, heat in enumerate(heats):
+        place = folder / f"heat-{number}"
+        place.mkdir()
+        held = contest.hold(
+            place, heat.contenders, devices=heat.devices, messages=heat.messages, rounds=heat.rounds, say=say
+        )
+        figures |= _figures(heat, held, lines)
+    return figures
+
+
+def _figures(heat: Heat, held: Contest, lines: list[str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    sub = next((name for name in held.rounds if name.startswith("mosquitto")), None)
+    for name in held.rounds:
+        median = held.median(name)
+        ratio = held.ratio(name, sub) if sub else None
+        lines.append(_line(heat.devices, NAMES[name], median, ratio))
+        key = f"{name}_{_short(heat.devices)}"
+        found |= {f"{key}_rate": round(median.rate), f"{key}_cpu": round(median.cpu, 2)}
+        found[f"{key}_memory_mb"] = round(median.memory, 1)
+        if ratio is not None:
+            found[f"{key}_ratio"] = round(ratio, 3)
+    return found
+
+
+def _short(devices: int) -> str:
+    return f"{devices // 1000}k" if devices % 1000 == 0 else str(devices)
+
+
+def _line(devices: int, name: str, drain: Drained, ratio: float | None) -> str:
+    share = "" if ratio is None or name.startswith("mosquitto") else f"{ratio:.2f}"
+    return (
+        f"| {devices:>7,} | {name:<30} | {drain.rate:>10,.0f} | {share:>16} | {drain.cpu:>13.1f} "
+        f"| {drain.memory:>9.0f} |"
+    )
+
+
+HEAD = (
+    f"| devices | {'who':<30} | messages/s | of mosquitto_sub | CPU s/million | memory MB |\n"
+    f"|--------:|{'-' * 32}|-----------:|-----------------:|--------------:|----------:|"
+)
+
+
+def summary(found: dict[str, Any], heats: Sequence[Heat]) -> dict[str, Any]:
+    """Return the figures by the names that matter: of the usual fleet, and of the largest."""
+    usual, largest = (_short(heat.devices) for heat in [h for h in heats if h.contenders is PLAIN][-2:])
+    names = {
+        "ingest_ratio": f"flaghoist_{usual}_ratio",
+        "ingest_ratio_100k": f"flaghoist_{largest}_ratio",
+        "ingest_ratio_tls": f"flaghoist_tls_{_short(next(h for h in heats if h.contenders is TLS).devices)}_ratio",
+        "memory_mb_100k": f"flaghoist_{largest}_memory_mb",
+    }
+    return {name: found[key] for name, key in names.items()}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--messages", type=int, default=100_000)
-    parser.add_argument("--devices", type=int, default=5_000)
-    parser.add_argument("--connections", type=int, default=50)
-    options = parser.parse_args()
-    names = [f"device-{i}" for i in range(options.devices)]
-    with tempfile.TemporaryDirectory() as folder:
-        store = open_store(Path(folder), *names)
-        print(f"reduce and commit   {reduced(store, names, options.messages):>9,.0f} messages/s")
-        with store.write() as tx:
-            tx.execute("DELETE FROM device_latest")
-        rate = drained(Path(folder), store, names[: options.connections], options.messages)
-        print(f"drained over TLS    {rate:>9,.0f} messages/s")
-        assert len(rows(store, "SELECT 1 FROM device_latest")) == options.connections
-        store.close()
+    parser = argparse.ArgumentParser(description="How fast ingest takes in what a fleet reports.")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--small", action="store_true")
+    parser.add_argument("--only", default=",".join(PARTS))
+    chosen = parser.parse_args()
+    parts = chosen.only.split(",")
+    if set(parts) - set(PARTS):
+        parser.error(f"--only takes some of {','.join(PARTS)}")
+    figures: dict[str, Any] = {}
+    lines: list[str] = []
+    notes: list[str] = []
+    with tempfile.TemporaryDirectory(prefix="ingest-") as name:
+        folder = Path(name)
+        for part in ("contest", "slow", "growth", "answers"):
+            (folder / part).mkdir()
+        if "contest" in parts:
+            say("a queued backlog")
+            heats = SMALL_HEATS if chosen.small else HEATS
+            found = compete(folder / "contest", heats, lines)
+            figures |= summary(found, heats) | found
+        if "slow" in parts:
+            say("what people build first")
+            figures |= compete(folder / "slow", SMALL_SLOW_HEATS if chosen.small else SLOW_HEATS, lines)
+        if "answers" in parts:
+            say("answers while 20,000 messages/s come in")
+            load = {"devices": 500, "rate": 2_000, "seconds": 2} if chosen.small else LOAD
+            found = answers.measure(folder / "answers", **load, say=say)
+            live = Drained(found["live_rate"], found["live_cpu"], found["live_memory_mb"])
+            lines.append(_line(load["devices"], NAMES["live"], live, None))
+            figures |= {key: round(value, 2) for key, value in found.items()}
+            notes.append(
+                f"answers at {live.rate:,.0f} messages/s: p99 {found['api_p99_ms']:.1f} ms "
+                f"({found['api_p99_ms_quiet']:.1f} ms with nothing coming in)"
+            )
+        if "growth" in parts:
+            say("growth of the database")
+            devices, days = (10, 1) if chosen.small else (200, 7)
+            grown = growth.measure(folder / "growth", devices, days)
+            figures |= {key: round(value) for key, value in grown.items()}
+            notes.append(
+                f"database per device-day: {grown['bytes_per_device_day']:.0f} bytes (1 h "
+                f"{grown['bytes_per_device_day_1h']:.0f}, 1 d {grown['bytes_per_device_day_1d']:.0f}); 5 min, kept "
+                f"48 h, {grown['bytes_per_device_day_5m']:.0f}; per device {grown['bytes_per_device']:.0f}"
+            )
+    say("\n".join([HEAD, *lines, *notes]))
+    if chosen.json:
+        print(json.dumps(figures))
+
+
+LOAD = {"devices": 100_000, "rate": 20_000, "seconds": 30}
 
 
 if __name__ == "__main__":
