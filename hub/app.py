@@ -50,8 +50,10 @@ from hub.shared import Health
 from hub.signer import MANIFEST_LIFETIME_MS, Signer
 from hub.store import SqliteStore, Store
 from hub.streams import Streams
+from hub.telemetry.retention import Keep
 from hub.telemetry.sinks import Lines, Loki, Ndjson, Sink
 from hub.telemetry.sinks.loki import roles
+from hub.telemetry.thinning import Thinning
 from hub.times import Clock, now_ms
 from topics.channels import Principal
 
@@ -232,8 +234,17 @@ async def _services(
     await _background(stack, leader.run(), "leader")
     await _background(stack, pulse.run(), "pulse")
     await _background(stack, doorkeeper.run(), "doorkeeper")
+    thinning = Thinning(
+        store,
+        Keep(hourly=settings.keep_hourly, daily=settings.keep_daily, reports=settings.keep_reports),
+        now_ms,
+    )
+    stack.callback(thinning.stop)
     scheduler = jobs.schedule(
-        leader.wake, lambda: _refresh(deployment), lambda: _renew(settings, authorities, broker)
+        tick=leader.wake,
+        thin=thinning.run,
+        refresh=lambda: _refresh(deployment),
+        renew=lambda: _renew(settings, authorities, broker),
     )
     scheduler.start()
     stack.callback(scheduler.shutdown, wait=False)

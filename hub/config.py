@@ -14,6 +14,7 @@ import msgspec
 
 from hub.errors import SetupError
 from hub.store import Store
+from hub.telemetry.retention import Keep
 from hub.telemetry.sinks.loki import push_url
 from topics import names
 from topics.errors import TopicError
@@ -31,7 +32,7 @@ class Address(msgspec.Struct, frozen=True):
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What an operator says at the start. `public_*` are what devices are told, when it differs; `loki` is where
-    raw lines are pushed, empty for nowhere."""
+    raw lines are pushed, empty for nowhere; `keep_*` are days."""
 
     data: Path
     fleet: str
@@ -42,6 +43,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     update_interval: int = 300
     lines: bool = True
     loki: str = ""
+    keep_hourly: int = Keep().hourly
+    keep_daily: int = Keep().daily
+    keep_reports: int = Keep().reports
 
 
 def parse_address(text: str) -> Address:

@@ -15,9 +15,11 @@ import structlog
 from hub import config, usage
 from hub.errors import SetupError
 from hub.logs import configure
+from hub.telemetry.retention import LEAST_DAYS, Keep
 
 EXIT_SETUP = 3
 _ADDRESS = "HOST:PORT"
+_DAYS = click.IntRange(LEAST_DAYS, 36_500)
 
 
 def main() -> None:
@@ -61,6 +63,27 @@ def cli() -> None:
     "--lines/--no-lines", default=True, show_default=True, help="Keep raw reports in files, 1 GiB at most."
 )
 @click.option("--loki", default="", metavar="URL", help="Push raw reports to this Loki as well.")
+@click.option(
+    "--keep-hourly",
+    default=Keep().hourly,
+    show_default=True,
+    type=_DAYS,
+    help="Days for which hourly rollups are kept.",
+)
+@click.option(
+    "--keep-daily",
+    default=Keep().daily,
+    show_default=True,
+    type=_DAYS,
+    help="Days for which daily rollups are kept.",
+)
+@click.option(
+    "--keep-reports",
+    default=Keep().reports,
+    show_default=True,
+    type=_DAYS,
+    help="Days for which durable reports are kept.",
+)
 def up(
     data: Path,
     fleet: str,
@@ -71,6 +94,9 @@ def up(
     update_interval: int,
     lines: bool,
     loki: str,
+    keep_hourly: int,
+    keep_daily: int,
+    keep_reports: int,
 ) -> None:
     """Run everything on one machine, Mosquitto included, until SIGTERM or Ctrl-C.
 
@@ -91,6 +117,9 @@ def up(
             update_interval=update_interval,
             lines=lines,
             loki=config.check_loki(loki),
+            keep_hourly=keep_hourly,
+            keep_daily=keep_daily,
+            keep_reports=keep_reports,
         )
         asyncio.run(_serve(settings))
     except SetupError as error:

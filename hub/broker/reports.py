@@ -1,4 +1,7 @@
-"""Writing durable reports: each once, the receipt up to the first gap, and the attempt it is about."""
+"""Writing durable reports: each once, the receipt up to the first gap, and the attempt it is about.
+
+A report that was deleted for its age (`hub.telemetry.retention`) is not new when it comes again.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ Reports = dict[tuple[str, str, int], tuple[Device, Report]]
 def put(tx: Tx, reports: Reports, now: int) -> dict[tuple[str, str], int]:
     """Store what is new of `reports`; return the receipts: the highest n without a gap, by (device id, spool)."""
     spools: dict[tuple[str, str], dict[int, int]] = {}
+    pruned: dict[tuple[str, str], int] = {}
     for (device_id, spool, n), (_, report) in reports.items():
         spools.setdefault((device_id, spool), {})[n] = report.sent
     receipts, moved = {}, []
@@ -26,6 +30,7 @@ def put(tx: Tx, reports: Reports, now: int) -> dict[tuple[str, str], int]:
         where = {"device_key": key, "spool": spool}
         row = tx.one(_CONTIGUOUS, where)
         before = row["contiguous"] if row else 0
+        pruned[device_id, spool] = row["pruned"] if row else 0
         stored = {row["n"] for row in tx.all(_ABOVE, {**where, "n": before, "limit": _ABOVE_GAP})}
         reached = receipts[device_id, spool] = contiguous(before, stored, sent)
         if reached > before:
@@ -35,7 +40,8 @@ def put(tx: Tx, reports: Reports, now: int) -> dict[tuple[str, str], int]:
             _PUT_REPORT,
             [
                 _report_row(device, spool, n, report, now)
-                for (_, spool, n), (device, report) in reports.items()
+                for (device_id, spool, n), (device, report) in reports.items()
+                if n > pruned[device_id, spool]
             ],
         )
     if moved:
@@ -91,7 +97,7 @@ def _rank(column: str) -> str:
     return f"CASE {column} {cases} END"
 
 
-_CONTIGUOUS: Final = "SELECT contiguous FROM spools WHERE device_key = :device_key AND spool = :spool"
+_CONTIGUOUS: Final = "SELECT contiguous, pruned FROM spools WHERE device_key = :device_key AND spool = :spool"
 _ABOVE: Final = """
 SELECT n FROM reports WHERE device_key = :device_key AND spool = :spool AND n > :n ORDER BY n LIMIT :limit
 """

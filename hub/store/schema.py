@@ -166,6 +166,35 @@ def m002_rollups(db: Database) -> None:
     _run(db, _ROLLUPS)
 
 
+_TIMELINE: Final = """
+ALTER TABLE spools ADD COLUMN pruned INTEGER NOT NULL DEFAULT 0;
+
+ALTER TABLE presence ADD COLUMN silent INTEGER NOT NULL DEFAULT 0;
+
+CREATE INDEX presence_silent ON presence (device_key) WHERE silent = 1;
+
+CREATE TABLE presence_log (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, device_key INTEGER NOT NULL, at INTEGER NOT NULL, state TEXT NOT NULL,
+    reason TEXT NOT NULL, boot INTEGER NOT NULL, session INTEGER NOT NULL, next_wake INTEGER NOT NULL
+);
+
+CREATE INDEX presence_log_by_device ON presence_log (device_key, at);
+
+CREATE INDEX events_by_role ON events (role, at) WHERE device_id IS NULL;
+"""
+
+
+@MIGRATIONS()
+def m003_timeline(db: Database) -> None:
+    """What a device's timeline is read from, and what its thinning has to remember.
+
+    `spools.pruned` is the highest n whose report was deleted for its age: all up to it have been taken in.
+    `presence.silent` is 1 from the missed heartbeats on until something is heard. `presence_log.id` is never given
+    twice, since the events about presence are written up to an id.
+    """
+    _run(db, _TIMELINE)
+
+
 _REVOKED: Final = """
 CREATE TABLE revoked_certificates (
     n INTEGER PRIMARY KEY AUTOINCREMENT, serial TEXT NOT NULL UNIQUE, device_id TEXT NOT NULL,

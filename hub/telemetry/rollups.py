@@ -4,8 +4,8 @@
 
 The open 5 minutes and the open hour of a device stay in its latest row, which is written anyway. A bucket is
 passed on when a heartbeat of a later one comes, by adding, in the transaction that counted it; so nothing is
-counted twice and no job has to close anything. A heartbeat that comes late, for a bucket that was passed on, is
-added where that went.
+counted twice. (Of a device that sends no more, `hub.telemetry.silent` passes on the last ones.) A heartbeat that
+comes late, for a bucket that was passed on, is added where that went.
 
 A heartbeat belongs to the time at which the device says it was made, so that what waited in the broker while
 the hub was away lands where it happened. When the device does not trust its clock, or the clock is more than
@@ -139,15 +139,16 @@ def take_sum(state: Open, five: Bucket, passed: Passed) -> None:
     open_five = state.five
     if five.start > open_five.start:
         if open_five.count:
-            _pass_on(state, open_five, passed)
+            pass_on(state, open_five, passed)
         open_five = state.five = Bucket(five.start)
     if five.start == open_five.start:
         open_five.merge(five)
     else:
-        _pass_on(state, five, passed)
+        pass_on(state, five, passed)
 
 
-def _pass_on(state: Open, five: Bucket, passed: Passed) -> None:
+def pass_on(state: Open, five: Bucket, passed: Passed) -> None:
+    """Add closed 5 minutes to their hour, and both to what is passed on."""
     passed.fives.append(five)
     start = five.start - five.start % HOUR_S
     hour = buckets.unpack(state.hour)

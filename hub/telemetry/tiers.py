@@ -3,8 +3,8 @@
 | tier | kept | table |
 | --- | --- | --- |
 | 5 minutes | 48 h | `rollups_5m`, one row each |
-| 1 hour | 90 days | `rollups_1h`, a packed row a day |
-| 1 day | 2 years | `rollups_1d`; while the hours are kept, the day is their sum |
+| 1 hour | 90 days, settable | `rollups_1h`, a packed row a day |
+| 1 day | 2 years, settable | `rollups_1d`; while the hours are kept, the day is their sum |
 """
 
 from __future__ import annotations
