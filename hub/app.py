@@ -20,6 +20,7 @@ import uvicorn
 from nacl.signing import SigningKey
 
 from hub import auth, config, jobs, trustroots
+from hub.access.keys import ApiKeys
 from hub.artifacts.files import BundleFiles
 from hub.artifacts.service import Artifacts
 from hub.broker import hoister as hoisting
@@ -218,6 +219,7 @@ async def _services(
     services = Services(
         store=store,
         signer=signer,
+        api_keys=ApiKeys(store, now_ms),
         registry=registry,
         deployment=deployment,
         catalogue=Catalogue(store, signer, sources, now_ms),

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
+from hub.access.keys import FIRST, digest
 from hub.caller import Caller
 from hub.errors import Forbidden, SetupError, Unauthorised
 from hub.identity.files import read_private, write_atomic
@@ -44,10 +44,13 @@ class Authenticator:
             if token.count(".") == 2:
                 return self._device(tx, token, request_id)
             row = tx.one(
-                "SELECT name, role FROM operators WHERE token_sha256 = :hash", {"hash": _digest(token)}
+                "SELECT name, role, expires_at FROM operators WHERE token_sha256 = :hash",
+                {"hash": digest(token)},
             )
         if row is None:
             raise Unauthorised("The token is not known to this hub.", rule="unknown_token")
+        if row["expires_at"] is not None and row["expires_at"] <= self._clock():
+            raise Unauthorised("The API key has expired; have an admin make another.", rule="expired_token")
         return Caller(row["name"], row["role"], request_id)
 
     def _device(self, tx: Tx, token: str, request_id: str) -> Caller:
@@ -85,7 +88,10 @@ def guard(
 
 
 def ensure_admin(store: Store, path: Path, now: int) -> None:
-    """Make the first admin's token at the first start: hashed in the store, as text in `path` (0600)."""
+    """Make the first admin's token at the first start: hashed in the store, as text in `path` (0600).
+
+    A file that was deleted or rewritten replaces the token: the former one is refused from then on.
+    """
     if path.exists():
         token = _read_token(path)
     else:
@@ -93,9 +99,13 @@ def ensure_admin(store: Store, path: Path, now: int) -> None:
         write_atomic(path, (token + "\n").encode(), 0o600)
     with store.write() as tx:
         tx.execute(
-            "INSERT INTO operators (token_sha256, name, role, created_at) VALUES (:hash, 'admin', 'admin', :now) "
-            "ON CONFLICT (token_sha256) DO NOTHING",
-            {"hash": _digest(token), "now": now},
+            "DELETE FROM operators WHERE id = :id AND token_sha256 <> :hash",
+            {"id": FIRST, "hash": digest(token)},
+        )
+        tx.execute(
+            "INSERT INTO operators (token_sha256, id, name, role, created_at, created_by) "
+            "VALUES (:hash, :id, 'admin', 'admin', :now, 'rule:start') ON CONFLICT (token_sha256) DO NOTHING",
+            {"hash": digest(token), "id": FIRST, "now": now},
         )
 
 
@@ -108,8 +118,3 @@ def _read_token(path: Path) -> str:
     if len(token) < MIN_TOKEN:
         raise SetupError(f"{path} holds no token; delete it, and the next start makes another.")
     return token
-
-
-def _digest(token: str) -> str:
-    # A random 256-bit token needs no slow hash; looking it up by hash compares in no time worth measuring.
-    return hashlib.sha256(token.encode()).hexdigest()

@@ -16,6 +16,8 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, YamlRenderPlugin
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
+from hub.access.keys import ApiKeys
+from hub.access.routes import ApiKeysController
 from hub.artifacts.routes import ArtifactsController
 from hub.artifacts.service import Artifacts
 from hub.auth import Authenticator, guard
@@ -44,6 +46,7 @@ class Services(msgspec.Struct, frozen=True):
 
     store: Store
     signer: Signer
+    api_keys: ApiKeys
     registry: Registry
     deployment: Deployment
     catalogue: Catalogue
@@ -110,6 +113,7 @@ def application(services: Services, authenticator: Authenticator, version: str) 
     app = Litestar(
         route_handlers=[
             SharedController,
+            ApiKeysController,
             RegistryController,
             DeploymentController,
             ArtifactsController,

@@ -13,6 +13,7 @@ import click
 
 from hub import usage
 from hub.cli import errors
+from hub.cli.apikeys import api_key
 from hub.cli.devices import device
 from hub.cli.keyring import keys
 from hub.cli.releases import release
@@ -35,7 +36,7 @@ def cli() -> None:
 
 
 add_root_commands(root)
-for command in (keys, root, release, rollout, device):
+for command in (keys, root, release, rollout, device, api_key):
     cli.add_command(command)
 
 

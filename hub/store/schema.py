@@ -209,6 +209,25 @@ def m005_revoked_certificates(db: Database) -> None:
     _run(db, _REVOKED)
 
 
+_API_KEYS: Final = """
+ALTER TABLE operators ADD COLUMN id TEXT NOT NULL DEFAULT '';
+
+ALTER TABLE operators ADD COLUMN created_by TEXT NOT NULL DEFAULT '';
+
+ALTER TABLE operators ADD COLUMN expires_at INTEGER;
+
+UPDATE operators SET id = 'admin', created_by = 'rule:start';
+
+CREATE UNIQUE INDEX operators_by_id ON operators (id);
+"""
+
+
+@MIGRATIONS()
+def m006_api_keys(db: Database) -> None:
+    """Keys with an end, that can be listed and revoked; until now there was the first admin's only."""
+    _run(db, _API_KEYS)
+
+
 def _run(db: Database, script: str) -> None:
     for statement in script.split(";\n\n"):
         if statement.strip():

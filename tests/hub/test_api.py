@@ -22,21 +22,32 @@ PUBLIC = {
 }
 
 
+def handlers(world: World) -> dict[tuple[str, str], str]:
+    """What every route of the application needs, by method and path as it was written."""
+    return {
+        (method, route.path): handler.opt.get("access", "admin")
+        for route in world.app.routes
+        if isinstance(route, HTTPRoute) and not route.path.startswith("/docs")
+        for method, (handler, _) in route.route_handler_map.items()
+        if method != "OPTIONS"
+    }
+
+
 def routes(world: World) -> list[tuple[str, str]]:
     """Every method and path of the application, with plausible values for the parts."""
+    return sorted((method, filled(path)) for method, path in handlers(world))
+
+
+def filled(path: str) -> str:
+    """A path with plausible values for its parts."""
     values = {
         "device_id": "shop-1",
         "release_id": "kiosk-1-aaaaaaaaaaaa",
         "role": "kiosk",
         "segment": "canary",
     }
-    values |= {"name": "status", "version": "1"}
-    found = []
-    for route in world.app.routes:
-        if isinstance(route, HTTPRoute) and not route.path.startswith("/docs"):
-            path = re.sub(r"\{(\w+)(?::\w+)?\}", lambda match: values[match[1]], route.path)
-            found += [(method, path) for method in route.methods if method != "OPTIONS"]
-    return sorted(found)
+    values |= {"name": "status", "version": "1", "key_id": "0123456789ab"}
+    return re.sub(r"\{(\w+)(?::\w+)?\}", lambda match: values[match[1]], path)
 
 
 def test_without_credentials_every_route_is_closed_but_the_few_that_must_be_open(world: World) -> None:

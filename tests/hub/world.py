@@ -21,6 +21,7 @@ from litestar.testing import TestClient
 from nacl.signing import SigningKey
 
 from hub import auth, config, events
+from hub.access.keys import ApiKeys
 from hub.app import zones
 from hub.artifacts.files import BundleFiles
 from hub.artifacts.service import Artifacts
@@ -81,6 +82,7 @@ class World:
         services = Services(
             store=self.store,
             signer=self.signer,
+            api_keys=ApiKeys(self.store, lambda: self.now),
             registry=self.registry,
             deployment=self.deployment,
             catalogue=Catalogue(self.store, self.signer, sources, lambda: self.now),

@@ -1,0 +1,1 @@
+"""Keys by which people and programs call the API."""
