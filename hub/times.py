@@ -29,3 +29,15 @@ def rfc3339(ms: int | None) -> str | None:
     if ms is None:
         return None
     return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def parse_rfc3339(text: str) -> int:
+    """Return a time as ms since the Unix epoch; raises `ValueError` for what is none, or says no zone.
+
+    >>> parse_rfc3339("1970-01-01T00:00:01.5Z"), parse_rfc3339("1970-01-01T01:00:00+01:00")
+    (1500, 0)
+    """
+    found = datetime.fromisoformat(text)
+    if found.tzinfo is None:
+        raise ValueError(f"{text!r} says no zone")
+    return round(found.timestamp() * 1000)

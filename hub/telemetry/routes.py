@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from litestar import Controller, get
 from litestar.di import NamedDependency
-from litestar.params import FromPath, FromQuery
+from litestar.params import FromPath, FromQuery, QueryParameter
 
 from hub.store import Store
-from hub.telemetry import views
+from hub.telemetry import asked, views
+from hub.times import Clock
 
 
 class TelemetryController(Controller):
@@ -29,6 +30,25 @@ class TelemetryController(Controller):
         """A device's latest status and durable reports, newest first."""
         with store.read() as tx:
             return views.timeline(tx, device_id, limit=limit, before=before)
+
+    @get("/devices/{device_id:str}/rollups", opt={"access": "viewer"}, sync_to_thread=True)
+    def rollups(
+        self,
+        store: NamedDependency[Store],
+        clock: NamedDependency[Clock],
+        device_id: FromPath[str],
+        tier: FromQuery[str] = "1h",
+        begin: Annotated[str | None, QueryParameter(name="from")] = None,
+        end: Annotated[str | None, QueryParameter(name="to")] = None,
+        limit: FromQuery[int] = 100,
+        cursor: FromQuery[str | None] = None,
+    ) -> dict[str, Any]:
+        """A device's heartbeats by 5 minutes, hour or day: how many, the worst health, mean and maximum of probes."""
+        span = asked.span(begin, end)
+        with store.read() as tx:
+            return views.rollups(
+                tx, device_id, tier=tier, span=span, limit=limit, cursor=cursor, now=clock.now()
+            )
 
     @get("/quarantine", opt={"access": "viewer"}, sync_to_thread=True)
     def quarantine(self, store: NamedDependency[Store], limit: FromQuery[int] = 100) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Final
 
 from msgspec.structs import astuple
 
-from hub.store import Tx
+from hub.store import Row, Tx
 from hub.telemetry import slots
 from hub.telemetry.buckets import Bucket
 from hub.telemetry.rollups import DAY_S, HOUR_S
@@ -53,6 +53,11 @@ def add_fives(tx: Tx, buckets: Iterable[tuple[int, Bucket]], now_s: int) -> None
     rows = [(bucket.start, key, *astuple(bucket)[1:]) for key, bucket in buckets if bucket.start >= oldest]
     rows.sort()
     tx.executemany(_ADD_FIVE, rows)
+
+
+def bucket_of(row: Row) -> Bucket:
+    """Return a row of `rollups_5m` as the bucket that it was."""
+    return Bucket(row["start"], *[row[name] for name in _FIELDS])
 
 
 def add_hours(tx: Tx, buckets: Iterable[tuple[int, Bucket]]) -> None:

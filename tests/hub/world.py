@@ -235,7 +235,7 @@ class World:
         kind = message.kind  # type: ignore[attr-defined]
         topic = BY_NAME[kind].topic(kit.FLEET, id=device_id)
         with self.store.write() as tx:
-            commit.apply(tx, reduce([Uplink(topic, codec.encode(message))]), self.now)
+            commit.apply(tx, reduce([Uplink(topic, codec.encode(message))], None, self.now // 1000), self.now)
 
     def result(self, device_id: str, release: str, state: Any, *, attempt: int = 1, **changes: Any) -> None:
         """Take in an update result."""
