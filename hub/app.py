@@ -51,6 +51,7 @@ from hub.shared import Health
 from hub.signer import MANIFEST_LIFETIME_MS, Signer
 from hub.store import SqliteStore, Store
 from hub.streams import Streams
+from hub.telemetry.intake import Intake
 from hub.telemetry.retention import Keep
 from hub.telemetry.sinks import Lines, Loki, Ndjson, Sink
 from hub.telemetry.sinks.loki import roles
@@ -232,6 +233,7 @@ async def _services(
     )
     ingest.start()
     stack.push_async_callback(asyncio.to_thread, ingest.stop)
+        intake=Intake(store, signer.fleet, now_ms, partial(hand_on, lines)),
     await _background(stack, hoister.run(), "hoister")
     await _background(stack, leader.run(), "leader")
     await _background(stack, pulse.run(), "pulse")

@@ -34,6 +34,8 @@ from hub.shared import Health, SharedController
 from hub.signer import Signer
 from hub.store import Store
 from hub.streams import Streams
+from hub.telemetry.intake import Intake
+from hub.telemetry.posts import IntakeController
 from hub.telemetry.routes import TelemetryController
 from hub.times import Clock
 
@@ -56,6 +58,7 @@ class Services(msgspec.Struct, frozen=True):
     clock: Clock
     streams: Streams
     metrics: Metrics
+    intake: Intake
 
 
 class RequestId(ASGIMiddleware):
@@ -118,6 +121,7 @@ def application(services: Services, authenticator: Authenticator, version: str) 
             DeploymentController,
             ArtifactsController,
             TelemetryController,
+            IntakeController,
             LiveController,
             MetricsController,
         ],

@@ -42,6 +42,7 @@ from hub.shared import Health
 from hub.signer import Signer
 from hub.store import SqliteStore
 from hub.streams import Streams
+from hub.telemetry.intake import Intake
 from hub.times import Clock
 from tests.topics import kit
 from topics import bundle, codec, enrolment, trust
@@ -78,6 +79,7 @@ class World:
             lambda: self.now,
         )
         self.metrics = Metrics()
+        self.arrived: list[Uplink] = []
         self.files = BundleFiles(folder / "artifacts")
         services = Services(
             store=self.store,
@@ -92,6 +94,7 @@ class World:
             clock=Clock(lambda: self.now),
             streams=Streams(self.store),
             metrics=self.metrics,
+            intake=Intake(self.store, kit.FLEET, lambda: self.now, self.arrived.extend),
         )
         config.meta(self.store, "signed_by", key_id(self.signer.public_key))
         auth.ensure_admin(self.store, folder / "admin.token", self.now)

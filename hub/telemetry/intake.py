@@ -1,0 +1,60 @@
+"""Reports over HTTP: the way in for devices that cannot use MQTT.
+
+A report is read, judged and stored by what ingest uses (`hub.broker.reduce`, `hub.broker.commit`), as if it had come
+on the device's own topic. So it counts once whichever way it came, and what cannot be read goes to quarantine here too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from hub.broker import commit
+from hub.broker.arrivals import Uplink
+from hub.broker.reduce import Refusal, reduce
+from hub.errors import Forbidden
+from hub.store import Store
+from topics.channels import Channel
+from topics.messages import Receipt
+
+
+class Taken(NamedTuple):
+    """What became of a report. `receipt` is None for kinds that have none, and for what tells no spool and n.
+
+    A refused report has a receipt too if its number could be read: it is in quarantine, and need not be sent again.
+    """
+
+    receipt: Receipt | None
+    refusal: Refusal | None
+
+
+class Intake:
+    """Takes in what devices of `fleet` post. `now` gives ms; `on_arrivals` is handed what was committed."""
+
+    def __init__(
+        self,
+        store: Store,
+        fleet: str,
+        now: Callable[[], int],
+        on_arrivals: Callable[[Sequence[Uplink]], None] = lambda _arrivals: None,
+    ) -> None:
+        self._store = store
+        self._fleet = fleet
+        self._now = now
+        self._on_arrivals = on_arrivals
+
+    def take(self, device_id: str, channel: Channel, body: bytes, content_type: str | None) -> Taken:
+        """Store what `device_id` reports of itself.
+
+        Raises `Forbidden` when it is no device of ours any more, `StoreBusy` and `StoreFull` when nothing is stored.
+        """
+        now = self._now()
+        arrival = Uplink(channel.topic(self._fleet, id=device_id), body, content_type)
+        batch = reduce([arrival], None, now // 1000)
+        with self._store.write() as tx:
+            outcome = commit.apply(tx, batch, now)
+        self._on_arrivals([arrival])
+        if outcome.refused and not batch.refusals:
+            raise Forbidden(f"{device_id} is not a device of this hub any more.", rule="device")
+        receipts = [Receipt(spool=spool, n=n) for (_, spool), n in outcome.receipts.items()]
+        return Taken(receipts[0] if receipts else None, batch.refusals[0] if batch.refusals else None)
