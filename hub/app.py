@@ -49,6 +49,7 @@ from hub.registry.service import Endpoints, Registry
 from hub.rekey import sign_again_if_due
 from hub.shared import Health
 from hub.signer import MANIFEST_LIFETIME_MS, Signer
+from hub.silence import Silence
 from hub.store import SqliteStore, Store
 from hub.streams import Streams
 from hub.telemetry.intake import Intake
@@ -230,10 +231,10 @@ async def _services(
         clock=Clock(now_ms),
         streams=streams,
         metrics=metrics,
+        intake=Intake(store, signer.fleet, now_ms, partial(hand_on, lines)),
     )
     ingest.start()
     stack.push_async_callback(asyncio.to_thread, ingest.stop)
-        intake=Intake(store, signer.fleet, now_ms, partial(hand_on, lines)),
     await _background(stack, hoister.run(), "hoister")
     await _background(stack, leader.run(), "leader")
     await _background(stack, pulse.run(), "pulse")
@@ -246,6 +247,7 @@ async def _services(
     stack.callback(thinning.stop)
     scheduler = jobs.schedule(
         tick=leader.wake,
+        watch=Silence(store, now_ms, observed_since).look_if_due,
         thin=thinning.run,
         refresh=lambda: _refresh(deployment),
         renew=lambda: _renew(settings, authorities, broker),

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
-from hub.broker import latest, reports
+from hub.broker import latest, presences, reports
 from hub.broker.arrivals import Uplink
-from hub.broker.devices import Device, Devices
+from hub.broker.devices import Devices
 from hub.broker.reduce import FIRST_BYTES, Batch, Refusal, Report, heartbeats_of
 from hub.store import Tx
-from topics.messages import Presence
 
 QUARANTINE_LIMIT: Final = 10_000
 """Messages kept for people to look at; beyond it they are only counted."""
@@ -57,8 +56,8 @@ def apply(tx: Tx, batch: Batch, now: int, known: Devices | None = None) -> Outco
     if strangers := {device_id for device_id in unknown if device_id in batch.beats}:
         for device_id, beats in heartbeats_of(batch, strangers).items():
             is_known(device_id, *[arrival for _, arrival in beats])
-    presences = [
-        _presence_row(devices[device_id], presence, now)
+    present = [
+        (devices[device_id], presence)
         for device_id, (presence, arrival) in batch.presences.items()
         if is_known(device_id, arrival)
     ]
@@ -73,8 +72,7 @@ def apply(tx: Tx, batch: Batch, now: int, known: Devices | None = None) -> Outco
             stub = Report(refusal.kind, refusal.arrival, None, int(not refusal.arrival.duplicate))
             durable.setdefault((refusal.device_id, *refusal.key), (device, stub))
     latest.put(tx, batch, devices, now)
-    if presences:
-        tx.executemany(_PUT_PRESENCE, presences)
+    presences.put(tx, present, now)
     receipts = reports.put(tx, durable, now)
     releases = reports.put_attempts(tx, durable, now)
     quarantine(tx, refusals, now)
@@ -110,26 +108,3 @@ def quarantine(tx: Tx, refusals: list[Refusal], now: int) -> None:
             for refusal in refusals[:room]
         ],
     )
-
-
-def _presence_row(device: Device, presence: Presence, now: int) -> dict[str, Any]:
-    return {
-        "device_key": device.key,
-        "boot": presence.boot[0],
-        "session": presence.session,
-        "state": presence.state,
-        "at": presence.at * 1000,
-        "next_wake": presence.next_wake,
-        "now": now,
-    }
-
-
-_PUT_PRESENCE: Final = """
-INSERT INTO presence (device_key, boot, session, state, at, next_wake, received_at)
-VALUES (:device_key, :boot, :session, :state, :at, :next_wake, :now)
-ON CONFLICT (device_key) DO UPDATE SET boot = excluded.boot, session = excluded.session, state = excluded.state,
-    at = excluded.at, next_wake = excluded.next_wake, received_at = excluded.received_at
-WHERE excluded.boot > presence.boot OR (excluded.boot = presence.boot AND excluded.session > presence.session)
-    OR (excluded.boot = presence.boot AND excluded.session = presence.session AND (excluded.state <> presence.state
-        OR excluded.at <> presence.at OR excluded.next_wake <> presence.next_wake))
-"""

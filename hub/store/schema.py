@@ -175,7 +175,8 @@ CREATE INDEX presence_silent ON presence (device_key) WHERE silent = 1;
 
 CREATE TABLE presence_log (
     id INTEGER PRIMARY KEY AUTOINCREMENT, device_key INTEGER NOT NULL, at INTEGER NOT NULL, state TEXT NOT NULL,
-    reason TEXT NOT NULL, boot INTEGER NOT NULL, session INTEGER NOT NULL, next_wake INTEGER NOT NULL
+    reason TEXT NOT NULL, boot INTEGER NOT NULL, session INTEGER NOT NULL, next_wake INTEGER NOT NULL,
+    last_at INTEGER NOT NULL, times INTEGER NOT NULL
 );
 
 CREATE INDEX presence_log_by_device ON presence_log (device_key, at);

@@ -6,6 +6,7 @@
 | hours | `Keep.hourly` | folded into one slot a day |
 | days | `Keep.daily` | deleted |
 | durable reports | `Keep.reports` | deleted, once receipted |
+| presence log | `PRESENCE_DAYS`, `presencelog.MOST` a device | deleted, but for each device's newest entry |
 | quarantine | `QUARANTINE_DAYS` | deleted; the counts stay |
 
 The event log is the audit and is kept whole. A report is deleted only when the device has its receipt and may have
@@ -31,6 +32,7 @@ from hub.telemetry.tiers import KEEP_1D_DAYS, KEEP_1H_DAYS, KEEP_5M_S
 
 KEEP_REPORTS_DAYS: Final = 365
 QUARANTINE_DAYS: Final = 30
+PRESENCE_DAYS: Final = 30
 LEAST_DAYS: Final = 15
 """Whatever else is wished: the broker hands over heartbeats and reports that are up to 14 days old."""
 CHUNK: Final = 1_000
@@ -95,12 +97,28 @@ def drop_reports(store: Store, keep: Keep, now: int) -> Iterator[int]:
         yield len(rows)
 
 
+def drop_presences(store: Store, _keep: Keep, now: int) -> Iterator[int]:
+    """Delete presence entries by age; a device's newest says how it stands, so it stays as long as the device."""
+    params = {"before": now - PRESENCE_DAYS * _DAY_MS, "limit": CHUNK, "after": 0}
+    while True:
+        with store.read() as tx:
+            # Without the write lock: it passes over every device that has long been as it is.
+            rows = tx.tuples(_OLD_PRESENCES, params)
+        if not rows:
+            return
+        params["after"] = rows[-1][0]
+        with store.write() as tx:
+            tx.executemany("DELETE FROM presence_log WHERE id = ?", rows)
+        yield len(rows)
+
+
 STEPS: Final[dict[str, Step]] = {
     "silent devices": close_silent,
     "5-minute rows": drop_fives,
     "hours": fold_hours,
     "days": drop_days,
     "reports": drop_reports,
+    "presence log": drop_presences,
     "quarantine": drop_quarantine,
 }
 """In the order in which they are run: what is closed now may be old already."""
@@ -169,5 +187,12 @@ LEFT JOIN devices ON devices.key = reports.device_key
 WHERE (reports.device_key, reports.spool, reports.n) > (:key, :spool, :n) AND reports.received_at < :before
     AND (reports.n <= spools.contiguous OR devices.key IS NULL)
 ORDER BY reports.device_key, reports.spool, reports.n LIMIT :limit
+"""
+_OLD_PRESENCES: Final = """
+SELECT id FROM presence_log AS old WHERE id > :after AND last_at < :before AND (
+    EXISTS (SELECT 1 FROM presence_log AS newer WHERE newer.device_key = old.device_key AND newer.at >= old.at
+        AND (newer.at > old.at OR newer.id > old.id))
+    OR NOT EXISTS (SELECT 1 FROM devices WHERE devices.key = old.device_key))
+ORDER BY id LIMIT :limit
 """
 _PRUNED: Final = "UPDATE spools SET pruned = ? WHERE device_key = ? AND spool = ? AND pruned < ?"

@@ -17,7 +17,7 @@ from hub.telemetry import retention, silent, slots
 from hub.telemetry.retention import Keep
 from hub.telemetry.rollups import DAY_S, HOUR_S
 from hub.telemetry.thinning import Thinning
-from tests.support.uplinks import SPOOL, open_store, result, rows, status, uplink
+from tests.support.uplinks import SPOOL, open_store, presence, result, rows, status, uplink
 from topics.messages import Message, Probes
 
 START = 20_000 * DAY_S
@@ -256,6 +256,34 @@ def test_many_reports_go_piece_by_piece_and_those_that_stay_are_passed_over(
     assert [row["pruned"] for row in hub.rows("SELECT pruned FROM spools ORDER BY device_key")] == [7, 3]
 
 
+# Presence log
+
+
+def test_presence_entries_end_after_a_month_but_for_each_devices_newest(hub: Clocked) -> None:
+    for session in range(1, 5):
+        for device_id in ("a", "b"):
+            hub.take(device_id, presence("online" if session % 2 else "offline", session))
+        hub.now += DAY_S
+    hub.now += 29 * DAY_S
+    hub.take("b", presence("online", 5))
+    hub.now += 2 * DAY_S
+    assert hub.thin()["presence log"] == 7
+    assert [(row["device_key"], row["session"]) for row in hub.rows("SELECT * FROM presence_log")] == [
+        (1, 4),
+        (2, 5),
+    ]
+    with hub.store.write() as tx:
+        tx.execute("DELETE FROM devices WHERE device_id = 'a'")
+    assert hub.thin()["presence log"] == 1
+
+
+def test_an_entry_that_still_grows_is_not_old(hub: Clocked) -> None:
+    for session in range(1, 40):
+        hub.take("a", presence("online", session), presence("sleeping", session, next_wake=hub.now + DAY_S))
+        hub.now += DAY_S
+    assert hub.thin()["presence log"] == 0
+
+
 # Quarantine
 
 
@@ -328,6 +356,6 @@ def test_a_store_that_refuses_is_tried_again_at_the_next_run(
 
 
 def test_thinning_is_a_job_of_the_hub() -> None:
-    nothing = dict.fromkeys(("tick", "thin", "refresh", "renew"), int)
+    nothing = dict.fromkeys(("tick", "watch", "thin", "refresh", "renew"), int)
     jobs = {job.id: job.trigger.interval.total_seconds() for job in schedule(**nothing).get_jobs()}
     assert jobs["thin"] == 900
