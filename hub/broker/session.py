@@ -95,6 +95,7 @@ class Session:
         self._sent_at = self._heard_at = time.monotonic()
         self._first_at = 0.0
         self._retry_at = 0.0
+        self._deaf_since: float | None = None
         self._drained = False
         self._pending_bytes = 0
         self._quota = 0
@@ -157,11 +158,20 @@ class Session:
         now = time.monotonic()
         window = self._settings.window if self._drained else WINDOW_LIMIT
         full = len(self.pending) >= self._settings.batch or self._pending_bytes > BATCH_BYTES
-        return (full or now >= self._first_at + window) and now >= self._retry_at
+        due = (full or now >= self._first_at + window) and now >= self._retry_at
+        self._deaf_since = now if due else None
+        return due
 
     def postpone(self) -> None:
         """The store refused: try again later."""
+        self._listen_again()
         self._retry_at = time.monotonic() + RETRY_SECONDS
+
+    def _listen_again(self) -> None:
+        # What the broker said during a long commit is not read yet, so that time was not its silence.
+        if self._deaf_since is not None:
+            self._heard_at += time.monotonic() - self._deaf_since
+            self._deaf_since = None
 
     def _seconds_to_next(self) -> float:
         now = time.monotonic()
@@ -186,6 +196,7 @@ class Session:
 
     def acknowledge(self, count: int) -> None:
         """Tell the broker that the first `count` pending messages are committed."""
+        self._listen_again()
         done, self.pending, self._pending_bytes = self.pending[:count], self.pending[count:], 0
         acks = [packet_id for arrival in done if (packet_id := arrival.packet_id) is not None]
         if acks:
