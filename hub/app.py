@@ -63,6 +63,9 @@ from topics.channels import Principal
 _log = structlog.get_logger("hub")
 STOP_S = 5
 DATABASE = "hub.db"
+MOST_LINES = 8_000
+"""Lines of one batch that sinks are given. A batch is this large only when a backlog is drained, four times a second
+and far faster than a sink may write: making more lines would slow that down for nothing."""
 
 
 class Server(uvicorn.Server):
@@ -275,17 +278,21 @@ def _ingest(
 
 
 def hand_on(lines: Lines, arrivals: Sequence[Uplink]) -> None:
-    """Give what ingest has committed to the sinks."""
-    if lines.sinks:
-        now = now_ms()
-        parts_of = ((arrival, arrival.topic.split("/")) for arrival in arrivals)
-        lines.extend(
-            [
-                (levels[-1], levels[-3], a.payload, a.content_type, now)
-                for a, levels in parts_of
-                if len(levels) > 4
-            ]
-        )
+    """Give what ingest has committed to the sinks: of a batch that is part of a backlog, the newest."""
+    if not lines.sinks:
+        return
+    if len(arrivals) > MOST_LINES:
+        lines.skip(len(arrivals) - MOST_LINES)
+        arrivals = arrivals[-MOST_LINES:]
+    now = now_ms()
+    parts_of = ((arrival, arrival.topic.split("/")) for arrival in arrivals)
+    lines.extend(
+        [
+            (levels[-1], levels[-3], a.payload, a.content_type, now)
+            for a, levels in parts_of
+            if len(levels) > 4
+        ]
+    )
 
 
 def _credentials(settings: config.Settings, authorities: Authorities, name: str) -> Credentials:

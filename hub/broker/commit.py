@@ -20,28 +20,28 @@ QUARANTINE_LIMIT: Final = 10_000
 _TEXT: Final = 500
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outcome:
     """What was changed. `receipts` maps (device id, spool) to the highest contiguous n."""
 
-    devices: frozenset[str] = frozenset()
-    releases: frozenset[str] = frozenset()
+    devices: set[str] = field(default_factory=set)
+    releases: set[str] = field(default_factory=set)
     receipts: dict[tuple[str, str], int] = field(default_factory=dict)
     refused: int = 0
 
-    def __add__(self, later: Outcome) -> Outcome:
-        return Outcome(
-            self.devices | later.devices,
-            self.releases | later.releases,
-            self.receipts | later.receipts,
-            self.refused + later.refused,
-        )
+    def __iadd__(self, later: Outcome) -> Outcome:
+        """Add what was changed later; in place, since a batch has many parts."""
+        self.devices |= later.devices
+        self.releases |= later.releases
+        self.receipts |= later.receipts
+        self.refused += later.refused
+        return self
 
 
 def apply(tx: Tx, batch: Batch, now: int, known: Devices | None = None) -> Outcome:
     """Write `batch`, received at `now` (ms). `known` remembers devices from batch to batch."""
     ids = batch.devices
-    devices, revoked = (known or Devices()).find(tx, ids)
+    devices, unknown, revoked = (known or Devices()).find(tx, ids)
     refusals = list(batch.refusals)
 
     def is_known(device_id: str, *arrivals: Uplink) -> bool:
@@ -52,7 +52,6 @@ def apply(tx: Tx, batch: Batch, now: int, known: Devices | None = None) -> Outco
         refusals.extend(Refusal(arrival, reason, detail) for arrival in arrivals)
         return False
 
-    unknown = {device_id for device_id in ids if device_id not in devices}
     if strangers := {device_id for device_id in unknown if device_id in batch.beats}:
         for device_id, beats in heartbeats_of(batch, strangers).items():
             is_known(device_id, *[arrival for _, arrival in beats])
@@ -76,7 +75,7 @@ def apply(tx: Tx, batch: Batch, now: int, known: Devices | None = None) -> Outco
     receipts = reports.put(tx, durable, now)
     releases = reports.put_attempts(tx, durable, now)
     quarantine(tx, refusals, now)
-    return Outcome(frozenset(ids - unknown), releases, receipts, len(refusals))
+    return Outcome(ids - unknown if unknown else ids, releases, receipts, len(refusals))
 
 
 def quarantine(tx: Tx, refusals: list[Refusal], now: int) -> None:

@@ -34,8 +34,9 @@ class Devices:
         self._version = -1
         self._known: dict[str, Device] = {}
 
-    def find(self, tx: Tx, ids: Iterable[str]) -> tuple[dict[str, Device], set[str]]:
-        """Return the devices by id, of which those among `ids` are current, and which of `ids` were revoked."""
+    def find(self, tx: Tx, ids: Iterable[str]) -> tuple[dict[str, Device], set[str], set[str]]:
+        """Return the devices by id, of which those among `ids` are current, which of `ids` are not among them, and
+        which of these were revoked."""
         row = tx.one("SELECT n FROM devices_version")
         version = row["n"] if row else -1
         known = self._known
@@ -58,7 +59,7 @@ class Devices:
                     known[device_id] = Device(row["key"], sys.intern(row["segment"]))
                 else:
                     revoked.add(device_id)
-        return known, revoked
+        return known, {device_id for device_id in missing if device_id not in known}, revoked
 
 
 _DEVICE: Final = "SELECT key, device_id, segment, revoked_at FROM devices WHERE device_id = ?"

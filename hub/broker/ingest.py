@@ -43,8 +43,8 @@ class Summary(NamedTuple):
     releases have new results."""
 
     messages: int
-    devices: frozenset[str]
-    releases: frozenset[str]
+    devices: set[str]
+    releases: set[str]
 
 
 class Context(Protocol):
@@ -193,8 +193,9 @@ class Ingest:
             if len(entries) == 1:
                 return self._set_aside(entries[0], error)
         half = len(entries) // 2
-        first, second = self._write(entries[:half]), self._write(entries[half:])
-        return first + second
+        outcome = self._write(entries[:half])
+        outcome += self._write(entries[half:])
+        return outcome
 
     def _write_whole(self, entries: list[Uplink]) -> Outcome:
         now, outcome = self._now(), Outcome()

@@ -46,28 +46,36 @@ _Latest = dict[int, _LatestRow]
 def put(tx: Tx, batch: Batch, devices: Mapping[str, Device], now: int) -> None:
     """Take in the heartbeats of those of `devices` (by id) that are in `batch`. `now` is in ms."""
     heard = [
-        (device_id, devices[device_id].key, beats)
+        (device.key, beats)
         for device_id, beats in batch.beats.items()
-        if device_id in devices
+        if (device := devices.get(device_id)) is not None
     ]
-    known = _known(tx, [key for _, key, _ in heard])
+    known = _known(tx, [key for key, _ in heard])
     rows = _Rows()
-    add_row, added = rows.newer.append, rollups.added
-    again: dict[str, int] = {}
-    for device_id, key, beats in heard:
-        newest, row = beats.newest, known.get(key)
+    add_row, added, turned, of = rows.newer.append, rollups.added, rollups.turned, known.get
+    again: set[int] = set()
+    for key, beats in heard:
+        row = of(key)
+        newest = beats.newest
         packed = None
         if row is not None and beats.sums is None and beats.first == row[2] + 1 and newest.boot[0] == row[1]:
             # Of a large fleet nearly all: just one heartbeat, and it is the next.
-            packed = added(row[3], newest, beats.now_s) if beats.in_order and row[3] else None
+            state = row[3]
+            if state and beats.in_order:
+                packed = added(state, newest, beats.now_s)
+                if packed is None and (turn := turned(state, newest, beats.now_s)) is not None:
+                    packed, closed = turn
+                    rows.fives.append((key, closed))
         if packed is None:
             packed = _added_up(rows, key, beats, row)
         if packed is None:
-            again[device_id] = key
+            again.add(key)
         else:
             add_row(_row(key, newest, beats.arrival, now, packed))
     if again:
-        _one_by_one(rows, batch, again, known, now)
+        ids = {device_id: key for device_id in batch.beats
+               if (device := devices.get(device_id)) and (key := device.key) in again}  # fmt: skip
+        _one_by_one(rows, batch, ids, known, now)
     _write(tx, rows, now)
 
 

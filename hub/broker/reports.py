@@ -65,7 +65,7 @@ def _report_row(device: Device, spool: str, n: int, report: Report, now: int) ->
     }
 
 
-def put_attempts(tx: Tx, reports: Reports, now: int) -> frozenset[str]:
+def put_attempts(tx: Tx, reports: Reports, now: int) -> set[str]:
     """Let update results move the attempts they are about; return the releases."""
     rows: list[dict[str, Any]] = []
     # In the order in which each device reported, whatever the order of arrival.
@@ -89,7 +89,7 @@ def put_attempts(tx: Tx, reports: Reports, now: int) -> frozenset[str]:
         )
     if rows:
         tx.executemany(_PUT_ATTEMPT, rows)
-    return frozenset(row["release"] for row in rows)
+    return {row["release"] for row in rows}
 
 
 def _rank(column: str) -> str:

@@ -20,8 +20,10 @@ from hub.store.base import Params, Row, StoreBusy, StoreFull, Tx
 from hub.store.schema import MIGRATIONS
 
 BUSY_TIMEOUT_MS = 5_000
+PAGE_BYTES = 8_192
+"""Twice SQLite's own: rows of ingest lie side by side, and every page that a batch touches is written whole."""
 BULK_CACHE_KB = 20_480
-BULK_LOG_PAGES = 8_000
+BULK_LOG_PAGES = 4_000
 """Pages in the write-ahead log at which a bulk writer copies them to the database: 32 MB."""
 _FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY)
 
@@ -84,6 +86,7 @@ class SqliteStore:
                 self._path, isolation_level=None, timeout=BUSY_TIMEOUT_MS / 1000, check_same_thread=False
             )
             connection.row_factory = sqlite3.Row
+            connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")  # heeded by a new file alone
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA foreign_keys = ON")

@@ -32,6 +32,8 @@ AHEAD_S: Final = 300
 BEHIND_S: Final = 14 * DAY_S
 """As long as the broker keeps a session: nothing waits longer."""
 _GAPS: Final = 2 * BUCKET_BYTES
+_START: Final = struct.Struct("<I")
+"""What a packed bucket begins with."""
 
 
 class Open(msgspec.Struct, gc=False):
@@ -68,8 +70,25 @@ def unpack(data: bytes | None) -> Open:
 
 def added(data: bytes, beat: Status, now_s: int) -> bytes | None:
     """Return a packed state with the next heartbeat, None when there is more to it than adding to the open bucket."""
-    five = add_packed(data[:BUCKET_BYTES], beat, start_of(beat, now_s))
+    five = add_packed(data, beat, start_of(beat, now_s))
     return None if five is None else five + data[BUCKET_BYTES:]
+
+
+def turned(data: bytes, beat: Status, now_s: int) -> tuple[bytes, Bucket] | None:
+    """Return a packed state with the next heartbeat when that begins new 5 minutes within the open hour, and the
+    bucket that it closes; None when there is more to it.
+
+    One heartbeat in five does so, and all the devices of a fleet at the same time.
+    """
+    start = start_of(beat, now_s)
+    closed = buckets.unpack(data[:BUCKET_BYTES])
+    (hour,) = _START.unpack_from(data, BUCKET_BYTES)
+    if not (closed.count and hour <= closed.start < start and closed.start < hour + HOUR_S):
+        return None
+    five = buckets.begin_packed(beat, start)
+    if five is None:
+        return None
+    return five + buckets.merge_packed(data, BUCKET_BYTES, closed) + data[_GAPS:], closed
 
 
 def start_of(beat: Status, now_s: int) -> int:

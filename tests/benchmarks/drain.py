@@ -35,7 +35,7 @@ from hub.telemetry.sinks import Lines, Ndjson
 from hub.times import now_ms
 from tests.benchmarks.broker import FLEET, peak_mb
 
-PATIENCE_S = 600
+PATIENCE_S = 120
 
 
 class Plain:
@@ -64,7 +64,7 @@ async def drain(folder: Path, port: int, *, tls: bool, messages: int) -> dict[st
     def count(_: Summary) -> None:
         if not first:
             first.append(time.perf_counter())
-        if slot.taken >= messages and slot.connections:
+        if slot.taken >= messages:
             loop.call_soon_threadsafe(done.set)
 
     slot = Ingest(

@@ -29,6 +29,11 @@ class Lines:
         for sink in self.sinks:
             sink.queue.put(lines)
 
+    def skip(self, lines: int) -> None:
+        """Count `lines` that are not handed over, since they are more than could be written."""
+        for sink in self.sinks:
+            sink.queue.skip(lines)
+
     def start(self) -> None:
         """Start every sink."""
         for sink in self.sinks:

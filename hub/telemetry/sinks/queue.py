@@ -52,6 +52,11 @@ class Queue:
             if held >= ENOUGH and not self._enough.is_set():
                 self._enough.set()
 
+    def skip(self, lines: int) -> None:
+        """Count `lines` that are lost before they were added, since there are more than could be written."""
+        with self._lock:
+            self.overflowed += lines
+
     def take(self, max_lines: int, max_bytes: int) -> list[Line]:
         """Return and remove the oldest lines, at least one if there is any; may be empty."""
         taken: list[Line] = []
