@@ -36,7 +36,7 @@ from hub.store import Store
 from hub.streams import Streams
 from hub.telemetry.intake import Intake
 from hub.telemetry.posts import IntakeController
-from hub.telemetry.routes import TelemetryController
+from hub.telemetry.routes import TelemetryController, TimelineController
 from hub.times import Clock
 
 _log = structlog.get_logger("hub.http")
@@ -122,6 +122,7 @@ def application(services: Services, authenticator: Authenticator, version: str) 
             ArtifactsController,
             TelemetryController,
             IntakeController,
+            TimelineController,
             LiveController,
             MetricsController,
         ],

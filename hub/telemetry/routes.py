@@ -10,6 +10,7 @@ from litestar.params import FromPath, FromQuery, QueryParameter
 
 from hub.store import Store
 from hub.telemetry import asked, views
+from hub.telemetry import timeline as timelines
 from hub.times import Clock
 
 
@@ -55,3 +56,35 @@ class TelemetryController(Controller):
         """Messages that could not be taken in, with the reason."""
         with store.read() as tx:
             return views.quarantine(tx, limit=limit)
+
+
+class TimelineController(Controller):
+    """One device's timeline; among the devices, since that is where people look for it."""
+
+    path = "/devices"
+    tags = ["telemetry"]  # noqa: RUF012  (litestar reads it from the class)
+
+    @get("/{device_id:str}/timeline", opt={"access": "viewer"}, sync_to_thread=True)
+    def timeline(
+        self,
+        store: NamedDependency[Store],
+        clock: NamedDependency[Clock],
+        device_id: FromPath[str],
+        kind: FromQuery[str | None] = None,
+        begin: Annotated[str | None, QueryParameter(name="from")] = None,
+        end: Annotated[str | None, QueryParameter(name="to")] = None,
+        limit: FromQuery[int] = 100,
+        cursor: FromQuery[str | None] = None,
+    ) -> dict[str, Any]:
+        """All that is known to have happened to a device, newest first."""
+        kinds, span = timelines.kinds_of(kind), asked.span(begin, end)
+        with store.read() as tx:
+            return timelines.page(
+                tx,
+                asked.device(tx, device_id),
+                kinds=kinds,
+                span=span,
+                limit=limit,
+                cursor=cursor,
+                now=clock.now(),
+            )
