@@ -11,6 +11,7 @@ from hub.cli.api import Hub
 from hub.cli.devicechanges import add_to
 from hub.cli.deviceview import SHOWN, path_of, show_device
 from hub.cli.options import ROLE, device_argument, hub_options, json_option
+from hub.cli.timeline import timeline
 from topics.names import SEGMENTS
 
 FIRST_IN_LIST = ("device", "role", "segment", "presence", "health", "running", "state", "last seen")
@@ -71,4 +72,5 @@ def token(role: str, segment: str, uses: int, expires_in: int, as_json: bool, hu
     output.remark(f"for {uses} device{'s' if uses > 1 else ''}, until {answer.get('expires_at')}")
 
 
+device.add_command(timeline)
 add_to(device)
