@@ -42,7 +42,7 @@ def test_a_real_hubs_timeline_is_shown_newest_first(flaghoist: Flaghoist, real: 
         ["audit", "device.registered by device:shop-12"],
     ]
     shown = flaghoist("device", "timeline", "shop-12", "--json").json
-    assert [item["kind"] for item in shown] == ["presence", "status", "audit"]
+    assert [item["kind"] for item in shown] == ["presence", "audit", "status"]
 
 
 def test_pages_are_read_until_there_are_enough(flaghoist: Flaghoist, hub: FakeHub) -> None:
