@@ -97,7 +97,7 @@ def test_a_commit_is_told_to_whoever_judges_rollouts(broker: Broker, store: Sqli
     with running(broker, store) as slot, broker.device("a") as device:
         send(device, "a", result(1))
         summary = slot.summaries.get(timeout=60)  # type: ignore[attr-defined]
-    assert summary == Summary(1, frozenset({"a"}), frozenset({"kiosk-7-abc"}))
+    assert summary == Summary(1, {"a"}, {"kiosk-7-abc"})
 
 
 def test_presence_retained_before_the_hub_came_is_read(broker: Broker, store: SqliteStore) -> None:
