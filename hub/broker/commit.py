@@ -22,12 +22,14 @@ _TEXT: Final = 500
 
 @dataclass(slots=True)
 class Outcome:
-    """What was changed. `receipts` maps (device id, spool) to the highest contiguous n."""
+    """What was changed. `receipts` maps (device id, spool) to the highest contiguous n; `refused_logs` are messages
+    that no sink is to have."""
 
     devices: set[str] = field(default_factory=set)
     releases: set[str] = field(default_factory=set)
     receipts: dict[tuple[str, str], int] = field(default_factory=dict)
     refused: int = 0
+    refused_logs: list[Uplink] = field(default_factory=list)
 
     def __iadd__(self, later: Outcome) -> Outcome:
         """Add what was changed later; in place, since a batch has many parts."""
@@ -35,13 +37,15 @@ class Outcome:
         self.releases |= later.releases
         self.receipts |= later.receipts
         self.refused += later.refused
+        self.refused_logs += later.refused_logs
         return self
 
 
 def apply(tx: Tx, batch: Batch, now: int, known: Devices | None = None) -> Outcome:
     """Write `batch`, received at `now` (ms). `known` remembers devices from batch to batch."""
     ids = batch.devices
-    devices, unknown, revoked = (known or Devices()).find(tx, ids)
+    heard = ids | {device_id for device_id, _ in batch.logs} if batch.logs else ids
+    devices, unknown, revoked = (known or Devices()).find(tx, heard)
     refusals = list(batch.refusals)
 
     def is_known(device_id: str, *arrivals: Uplink) -> bool:
@@ -65,6 +69,8 @@ def apply(tx: Tx, batch: Batch, now: int, known: Devices | None = None) -> Outco
         for key, report in batch.reports.items()
         if is_known(key[0], report.arrival)
     }
+    refused_logs = [refusal.arrival for refusal in batch.refusals if refusal.kind == "log"]
+    refused_logs += [arrival for device_id, arrival in batch.logs if not is_known(device_id, arrival)]
     for refusal in batch.refusals:
         if refusal.device_id and refusal.key and (device := devices.get(refusal.device_id)):
             # Holds the number of what is in quarantine, so that the device's later reports can be receipted.
@@ -75,7 +81,8 @@ def apply(tx: Tx, batch: Batch, now: int, known: Devices | None = None) -> Outco
     receipts = reports.put(tx, durable, now)
     releases = reports.put_attempts(tx, durable, now)
     quarantine(tx, refusals, now)
-    return Outcome(ids - unknown if unknown else ids, releases, receipts, len(refusals))
+    changed = ids - unknown if unknown else ids
+    return Outcome(changed, releases, receipts, len(refusals), refused_logs)
 
 
 def quarantine(tx: Tx, refusals: list[Refusal], now: int) -> None:

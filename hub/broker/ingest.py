@@ -58,7 +58,7 @@ class Ingest:
     """One slot. `start` runs its thread, `stop` ends it.
 
     `now` gives ms since the epoch. `on_commit` is called on the slot's thread after every commit,
-    `on_arrivals` with the messages of it, refused ones included.
+    `on_arrivals` with the messages of it, refused ones included but for log lines.
     `credentials` are read anew at each connection, so renewed files are taken up.
     """
 
@@ -181,6 +181,9 @@ class Ingest:
         self.taken += len(entries)
         self.refused += outcome.refused
         self._on_commit(Summary(len(entries), outcome.devices, outcome.releases))
+        if outcome.refused_logs:
+            refused = {id(arrival) for arrival in outcome.refused_logs}
+            entries = [arrival for arrival in entries if id(arrival) not in refused]
         self._on_arrivals(entries)
 
     def _write(self, entries: list[Uplink]) -> Outcome:

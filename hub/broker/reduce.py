@@ -10,6 +10,7 @@ Rules, each a row of the tests:
 5. Whatever cannot be read goes to quarantine with a reason. If its spool and n can still be read, it counts as
    taken in, so that the device need not send it for ever.
 6. An empty presence is a retained message being cleared, and says nothing.
+7. Log lines are read, so that the sinks get none that are none; nothing is kept of them.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from topics import channels, codec
 from topics.channels import SITE_UPLINKS, UPLINK_LIMIT, UPLINKS
 from topics.errors import DecodeError, SenderError, TopicError
 from topics.fields import SpoolId
-from topics.messages import DURABLE_TYPES, Durable, Presence, Status, UpdateResult, UpdateState
+from topics.messages import DURABLE_TYPES, Durable, Log, Presence, Status, UpdateResult, UpdateState
 
 __all__ = [
     "RANKS",
@@ -113,6 +114,7 @@ class Batch:
     beats: dict[str, Beats] = field(default_factory=dict)
     presences: dict[str, tuple[Presence, Uplink]] = field(default_factory=dict)
     reports: dict[tuple[str, str, int], Report] = field(default_factory=dict)
+    logs: list[tuple[str, Uplink]] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
 
     @property
@@ -219,6 +221,9 @@ def _add(batch: Batch, arrival: Uplink, device_id: str, kind: str) -> None:
         present = batch.presences.get(device_id)
         if present is None or _presence_order(presence) >= _presence_order(present[0]):
             batch.presences[device_id] = (presence, arrival)
+    elif kind == "log":
+        _check_device(_decode(arrival, Log).device_id, device_id)
+        batch.logs.append((device_id, arrival))
     else:
         report = _decode(arrival, DURABLE_TYPES[kind])
         _check_device(report.device_id, device_id)
@@ -296,6 +301,6 @@ def _address(topic: str) -> tuple[str, str]:
 _BY_SHAPE: Final = {
     (channel.template.count("/") + 1, channel.template.rpartition("/")[2]): channel
     for channel in (*UPLINKS, *SITE_UPLINKS)
-    if channel.name.removeprefix("site-") in {"status", "presence", *DURABLE_TYPES}
+    if channel.name.removeprefix("site-") in {"status", "presence", "log", *DURABLE_TYPES}
 }
 """Channels that devices report on, by number of levels and the last one: a look instead of a search."""

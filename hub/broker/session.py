@@ -11,7 +11,7 @@ import mqtt5
 from hub.broker.arrivals import Uplink
 from hub.broker.wire import Link, LinkError, Packet, pubacks
 from topics import codec
-from topics.channels import DURABLE, PRESENCE, RECEIPT, SITE_UPLINKS, STATUS, Principal
+from topics.channels import DURABLE, LOG, PRESENCE, RECEIPT, SITE_UPLINKS, STATUS, Principal
 from topics.messages import Receipt
 
 KEEPALIVE: Final = 60
@@ -60,19 +60,19 @@ class IngestSettings:
         """Return the filters of this slot.
 
         Presence is never shared, because a share group gets no retained messages: slot 0 takes all of it, anew
-        at every connection. Log lines are not subscribed to; nothing keeps them.
+        at every connection. Log lines come as they are sent, once at most: they are for looking back.
         """
         share = f"$share/{self.share_group}/" if self.slots > 1 else ""
-        names = {channel.name for channel in (STATUS, *DURABLE)}
+        names = {channel.name for channel in (STATUS, *DURABLE, LOG)}
         reports = [
             channel
-            for channel in (STATUS, *DURABLE, *SITE_UPLINKS)
+            for channel in (STATUS, *DURABLE, LOG, *SITE_UPLINKS)
             if channel.name.removeprefix("site-") in names
         ]
         filters = [
             mqtt5.TopicFilter(
                 share + channel.filter(self.fleet),
-                max_qos=mqtt5.QoS.AT_LEAST_ONCE,
+                max_qos=mqtt5.QoS(channel.qos),
                 retain_handling=mqtt5.RetainHandling.SEND_NEVER,
             )
             for channel in reports

@@ -126,7 +126,7 @@ def body(**fields: Any) -> bytes:
             id="heartbeats-have-no-number",
         ),
         pytest.param(Uplink("acme/v1/devices/A/up/status", b"x"), "topic", None, id="device-id-in-capitals"),
-        pytest.param(Uplink("acme/v1/devices/a/up/log", b"x"), "topic", None, id="channel-nobody-keeps"),
+        pytest.param(Uplink("acme/v1/devices/a/up/weather", b"x"), "topic", None, id="channel-there-is-not"),
         pytest.param(Uplink("acme/v1/devices/a/down/desired", b"x"), "topic", None, id="downlink"),
     ],
 )
