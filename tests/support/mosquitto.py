@@ -31,6 +31,7 @@ from hub.broker import mosquitto
 from hub.broker.config import BrokerSettings
 from hub.broker.credentials import Credentials, service_credentials
 from hub.identity.ca import Authorities, open_authorities
+from hub.identity.files import write_atomic
 from tests.support.ports import held_port
 
 FLEET = "acme"
@@ -139,7 +140,8 @@ class Broker:
         certificate = self.authorities.device.issue_device(
             bytes(key.verify_key), device_id, now=int(time.time())
         )
-        files.ca.write_text(self.authorities.device.pem)
+        # Whole or not at all: other threads may be reading it for devices of theirs.
+        write_atomic(files.ca, self.authorities.device.pem.encode(), 0o644)
         files.certificate.write_text(certificate)
         body = base64.encodebytes(PKCS8_ED25519 + bytes(key)).decode()
         files.key.write_text(f"-----BEGIN PRIVATE KEY-----\n{body}-----END PRIVATE KEY-----\n")
