@@ -1,6 +1,7 @@
 """Who calls over HTTP, and whether they may. Closed by default: a route without `opt["access"]` is for admins.
 
-`access` of a route is `public`, `device` (any device, or a viewer) or the least operator role.
+`access` of a route is `public`, `device` (any device, or a viewer), `device-only` (no operator, whatever
+their role) or the least operator role.
 """
 
 from __future__ import annotations
@@ -79,8 +80,10 @@ def guard(
             connection.state.caller = ANONYMOUS
             return
         caller = authenticator.caller(connection.headers.get("authorization"), request_id)
-        needed = "viewer" if access == "device" else access
-        if not (caller.role == "device" and access == "device") and not caller.may(needed):
+        if access == "device-only" and caller.role != "device":
+            raise Forbidden("Only a device may do this, and only for itself.", rule="device_only")
+        needed = "viewer" if access.startswith("device") else access
+        if not (caller.role == "device" and access.startswith("device")) and not caller.may(needed):
             raise Forbidden(f"This needs the role {needed}; {caller.name} has {caller.role}.", rule="role")
         connection.state.caller = caller
 

@@ -12,7 +12,6 @@ from litestar.datastructures import State
 from litestar.di import NamedDependency
 from litestar.status_codes import HTTP_200_OK
 
-from hub.errors import Forbidden
 from hub.problems import problem
 from hub.telemetry.intake import Intake
 from topics import codec
@@ -28,39 +27,36 @@ class IntakeController(Controller):
     tags = ["telemetry"]  # noqa: RUF012  (litestar reads it from the class)
     request_max_body_size = UPLINK_LIMIT
 
-    @post("/status", opt={"access": "device"}, status_code=HTTP_200_OK)
+    @post("/status", opt={"access": "device-only"}, status_code=HTTP_200_OK)
     async def status(self, request: AnyRequest, intake: NamedDependency[Intake]) -> Response[Any]:
         """Take in a heartbeat; 204."""
         return await _take(request, intake, STATUS)
 
-    @post("/update-results", opt={"access": "device"}, status_code=HTTP_200_OK)
+    @post("/update-results", opt={"access": "device-only"}, status_code=HTTP_200_OK)
     async def update_results(self, request: AnyRequest, intake: NamedDependency[Intake]) -> Response[Any]:
         """Take in one step of an update; answers with the receipt."""
         return await _take(request, intake, UPDATE_RESULT)
 
-    @post("/drift", opt={"access": "device"}, status_code=HTTP_200_OK)
+    @post("/drift", opt={"access": "device-only"}, status_code=HTTP_200_OK)
     async def drift(self, request: AnyRequest, intake: NamedDependency[Intake]) -> Response[Any]:
         """Take in what a check for drift found; answers with the receipt."""
         return await _take(request, intake, DRIFT)
 
-    @post("/recovery", opt={"access": "device"}, status_code=HTTP_200_OK)
+    @post("/recovery", opt={"access": "device-only"}, status_code=HTTP_200_OK)
     async def recovery(self, request: AnyRequest, intake: NamedDependency[Intake]) -> Response[Any]:
         """Take in an entry to or leave from safe mode; answers with the receipt."""
         return await _take(request, intake, RECOVERY)
 
-    @post("/command-results", opt={"access": "device"}, status_code=HTTP_200_OK)
+    @post("/command-results", opt={"access": "device-only"}, status_code=HTTP_200_OK)
     async def command_results(self, request: AnyRequest, intake: NamedDependency[Intake]) -> Response[Any]:
         """Take in what became of a command; answers with the receipt."""
         return await _take(request, intake, COMMAND_RESULT)
 
 
 async def _take(request: AnyRequest, intake: Intake, channel: Channel) -> Response[Any]:
-    caller = request.state.caller
-    if caller.role != "device":
-        raise Forbidden("Only a device may report, and only of itself.", rule="device_only")
     body = await request.body()
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower() or None
-    taken = await asyncio.to_thread(intake.take, caller.name, channel, body, content_type)
+    taken = await asyncio.to_thread(intake.take, request.state.caller.name, channel, body, content_type)
     if taken.refusal is not None:
         extra = {} if taken.receipt is None else {"receipt": msgspec.to_builtins(taken.receipt)}
         status = HTTPStatus.UNPROCESSABLE_ENTITY
