@@ -15,6 +15,7 @@ import os
 import random
 import ssl
 import threading
+import time
 from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
 
@@ -24,6 +25,7 @@ from hub.broker import commit
 from hub.broker.arrivals import Uplink
 from hub.broker.commit import Outcome
 from hub.broker.devices import Devices
+from hub.broker.observed import Observed
 from hub.broker.reduce import Refusal, Topics, parts, reduce
 from hub.broker.session import IngestSettings, Session
 from hub.broker.wire import Link, LinkError
@@ -57,7 +59,7 @@ class Context(Protocol):
 class Ingest:
     """One slot. `start` runs its thread, `stop` ends it.
 
-    `now` gives ms since the epoch. `on_commit` is called on the slot's thread after every commit,
+    `now` gives ms since the epoch, `steady` s of a clock that is never set. `on_commit` is called on the slot's thread after every commit,
     `on_arrivals` with the messages of it, refused ones included but for log lines.
     `credentials` are read anew at each connection, so renewed files are taken up.
     """
@@ -69,6 +71,7 @@ class Ingest:
         credentials: Context,
         *,
         now: Callable[[], int],
+        steady: Callable[[], float] = time.monotonic,
         on_commit: Callable[[Summary], None] = lambda _summary: None,
         on_arrivals: Callable[[list[Uplink]], None] = lambda _arrivals: None,
     ) -> None:
@@ -81,7 +84,7 @@ class Ingest:
         self._stopping = threading.Event()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._thread = threading.Thread(target=self._run, name=settings.name, daemon=True)
-        self._observed_since: int | None = None
+        self._observed = Observed(now, steady)
         self._store_refuses = False
         self._topics: Topics = {}
         self._devices = Devices()
@@ -97,8 +100,7 @@ class Ingest:
     @property
     def observed_since(self) -> int:
         """Since when (ms) devices have been heard without a break; now, while they are not."""
-        since = self._observed_since
-        return self._now() if since is None else since
+        return self._observed.since
 
     def start(self) -> None:
         """Start the slot's thread."""
@@ -131,7 +133,7 @@ class Ingest:
             self._stopping.wait(random.uniform(0, min(high, low * 2**failures)))  # noqa: S311  (jitter)
 
     def _lost(self, problem: str) -> None:
-        self._observed_since = None
+        self._observed.end()
         if not self._stopping.is_set():
             self.problem = problem
             _log.warning("ingest lost the broker", slot=self._settings.slot, reason=problem)
@@ -150,8 +152,8 @@ class Ingest:
                     self.connections += 1
                 if session.is_due():
                     self._commit(session)
-                if session.caught_up and self._observed_since is None:
-                    self._observed_since = self._now()
+                if session.caught_up:
+                    self._observed.begin()
                 session.keep_alive()
             self._commit(session)
             session.disconnect()
@@ -163,7 +165,7 @@ class Ingest:
         try:
             outcome = self._write(entries)
         except (StoreBusy, StoreFull) as error:
-            self._observed_since = None
+            self._observed.end()
             if not self._store_refuses:
                 self._store_refuses = True
                 _log.error(
