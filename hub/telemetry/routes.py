@@ -21,16 +21,17 @@ class TelemetryController(Controller):
     tags = ["telemetry"]  # noqa: RUF012  (litestar reads it from the class)
 
     @get("/devices/{device_id:str}", opt={"access": "viewer"}, sync_to_thread=True)
-    def timeline(
+    def device(
         self,
         store: NamedDependency[Store],
+        clock: NamedDependency[Clock],
         device_id: FromPath[str],
         limit: FromQuery[int] = 100,
-        before: FromQuery[int | None] = None,
+        cursor: FromQuery[str | None] = None,
     ) -> dict[str, Any]:
         """A device's latest status and durable reports, newest first."""
         with store.read() as tx:
-            return views.timeline(tx, device_id, limit=limit, before=before)
+            return views.device(tx, device_id, limit=limit, cursor=cursor, now=clock.now())
 
     @get("/devices/{device_id:str}/rollups", opt={"access": "viewer"}, sync_to_thread=True)
     def rollups(

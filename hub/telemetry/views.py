@@ -1,4 +1,4 @@
-"""A device's timeline and the quarantine, read from what ingest keeps."""
+"""A device's telemetry and the quarantine, read from what ingest keeps."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 
 from hub.errors import Invalid
 from hub.store import Row, Tx
-from hub.telemetry import asked
+from hub.telemetry import asked, timeline
 from hub.telemetry.asked import Span
 from hub.telemetry.buckets import HEALTHS
 from hub.telemetry.history import TIERS, Entry, History
@@ -20,21 +20,22 @@ from topics.errors import DecodeError
 from topics.messages import DURABLE_TYPES, Status
 
 
-def timeline(tx: Tx, device_id: str, *, limit: int, before: int | None) -> dict[str, Any]:
-    """Return a device's latest status and its durable reports, newest first; `before` is a time in ms."""
-    asked.check_limit(limit)
-    device = asked.device(tx, device_id)
-    latest = tx.one("SELECT * FROM device_latest WHERE device_key = :key", {"key": device["key"]})
-    rows = tx.all(
-        "SELECT * FROM reports WHERE device_key = :key AND received_at < :before "
-        "ORDER BY received_at DESC, n DESC LIMIT :limit",
-        {"key": device["key"], "before": before if before is not None else 2**62, "limit": limit + 1},
-    )
+def device(tx: Tx, device_id: str, *, limit: int, cursor: str | None, now: int) -> dict[str, Any]:
+    """Return a device's latest status and one page of its durable reports, newest first; `now` in ms.
+
+    Raises `Invalid` and `NotFound`.
+    """
+    row = asked.device(tx, device_id)
+    latest = tx.one("SELECT * FROM device_latest WHERE device_key = :key", {"key": row["key"]})
+    everything = asked.span(None, None)
+    page = timeline.page(tx, row, kinds=DURABLE_TYPES, span=everything, limit=limit, cursor=cursor, now=now)
     return {
         "device_id": device_id,
         "status": _status(latest),
-        "reports": [_report(row) for row in rows[:limit]],
-        "next_before": rows[limit - 1]["received_at"] if len(rows) > limit else None,
+        "reports": [
+            {**item["detail"], "kind": item["kind"], "received_at": item["at"]} for item in page["items"]
+        ],
+        "next_cursor": page["next_cursor"],
     }
 
 
@@ -104,19 +105,10 @@ def quarantine(tx: Tx, *, limit: int) -> dict[str, Any]:
 def _status(row: Row | None) -> dict[str, Any] | None:
     if row is None:
         return None
-    body = _builtins(row["body"], Status)
-    return {**body, "received_at": rfc3339(row["received_at"])}
-
-
-def _report(row: Row) -> dict[str, Any]:
-    body = _builtins(row["body"], DURABLE_TYPES[row["kind"]])
-    return {**body, "kind": row["kind"], "received_at": rfc3339(row["received_at"])}
-
-
-def _builtins(body: bytes, kind: type[msgspec.Struct]) -> dict[str, Any]:
+    received_at = rfc3339(row["received_at"])
     try:
-        found: dict[str, Any] = msgspec.to_builtins(codec.decode(body, kind, limit=UPLINK_LIMIT))
+        body: dict[str, Any] = msgspec.to_builtins(codec.decode(row["body"], Status, limit=UPLINK_LIMIT))
     except DecodeError as error:
         # Written by a later version that this one was put back from; the bytes stay in the store.
-        return {"unreadable": error.detail}
-    return found
+        body = {"unreadable": error.detail}
+    return {**body, "received_at": received_at}

@@ -248,6 +248,21 @@ def test_a_report_in_quarantine_keeps_its_place(world: World) -> None:
     assert (item["text"], item["detail"]) == ("a report that cannot be read", {"spool": SPOOL, "n": 1})
 
 
+def test_reports_that_came_together_are_not_lost_between_two_pages(world: World) -> None:
+    """`GET /telemetry/devices/{id}`: the latest heartbeat, and reports page by page."""
+    world.device("shop-1")
+    world.heartbeat("shop-1", health="degraded")
+    for n in range(1, 6):
+        world.uplink("shop-1", result(n))
+    found, query = [], "?limit=2"
+    while query:
+        page = world.client.get(f"/telemetry/devices/shop-1{query}").json()
+        assert page["status"]["health"] == "degraded"
+        found += [(item["kind"], item["n"], item["received_at"]) for item in page["reports"]]
+        query = page["next_cursor"] and f"?limit=2&cursor={page['next_cursor']}"
+    assert found == [("update-result", n, rfc3339(world.now)) for n in (5, 4, 3, 2, 1)]
+
+
 @pytest.mark.parametrize(
     ("query", "rule"),
     [
