@@ -88,6 +88,7 @@ class Ingest:
         self._store_refuses = False
         self._topics: Topics = {}
         self._devices = Devices()
+        self._heard = settings.batch
         self.taken = 0
         """Messages committed since the start."""
         self.refused = 0
@@ -205,9 +206,10 @@ class Ingest:
     def _write_whole(self, entries: list[Uplink]) -> Outcome:
         now, outcome = self._now(), Outcome()
         with self._store.write() as tx:
-            for part in parts(entries):
+            for part in parts(entries, self._heard):
                 batch = reduce(part, self._topics, now // 1000)
                 outcome += commit.apply(tx, batch, now, self._devices)
+        self._heard = len(outcome.devices)
         return outcome
 
     def _set_aside(self, entry: Uplink, error: Exception) -> Outcome:

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Final
 
 from hub.broker.arrivals import Uplink
 from hub.broker.beats import Beats
 from hub.broker.devices import Device
-from hub.broker.reduce import Batch, heartbeats_of
+from hub.broker.reduce import PART, Batch, heartbeats_of
 from hub.store import Tx
 from hub.telemetry import rollups, tiers
 from hub.telemetry.buckets import Bucket
 from hub.telemetry.rollups import Passed
 from topics.messages import Status
 
-_CHUNK: Final = 400
+_CHUNK: Final = PART
+_ROWS: Final = 50
+"""Rows of one statement; one at a time costs a fifth more."""
 
 
 @dataclass(slots=True)
@@ -134,8 +137,11 @@ def _row(key: int, status: Status, arrival: Uplink, now: int, packed: bytes) -> 
 
 
 def _write(tx: Tx, rows: _Rows, now: int) -> None:
-    if rows.newer:
-        tx.executemany(_PUT_LATEST, rows.newer)
+    whole = len(rows.newer) // _ROWS * _ROWS
+    for start in range(0, whole, _ROWS):
+        tx.execute(_PUT_LATEST_ROWS, [*chain.from_iterable(rows.newer[start : start + _ROWS])])
+    if rows.newer[whole:]:
+        tx.executemany(_PUT_LATEST, rows.newer[whole:])
     if rows.counted:
         tx.executemany("UPDATE device_latest SET rollup = ? WHERE device_key = ?", rows.counted)
     if rows.fives:
@@ -161,12 +167,21 @@ _LATEST: Final = (
     "SELECT device_key, boot, seq, rollup FROM device_latest WHERE device_key IN "  # noqa: S608  (marks only)
     f"({', '.join('?' * _CHUNK)})"
 )
-_PUT_LATEST: Final = """
-INSERT INTO device_latest (device_key, boot, boot_id, seq, at, received_at, health, running, running_sequence,
-    agent_version, body, rollup)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (device_key) DO UPDATE SET boot = excluded.boot, boot_id = excluded.boot_id, seq = excluded.seq,
-    at = excluded.at, received_at = excluded.received_at, health = excluded.health, running = excluded.running,
-    running_sequence = excluded.running_sequence, agent_version = excluded.agent_version, body = excluded.body,
-    rollup = excluded.rollup
-"""
+
+
+def _put_latest(rows: int) -> str:
+    values = ", ".join([f"({', '.join('?' * len(_COLUMNS))})"] * rows)
+    changes = ", ".join(f"{column} = excluded.{column}" for column in _COLUMNS[1:])
+    return (
+        f"INSERT INTO device_latest ({', '.join(_COLUMNS)}) VALUES {values} "  # noqa: S608  (our own constants)
+        f"ON CONFLICT (device_key) DO UPDATE SET {changes}"
+    )
+
+
+_COLUMNS: Final = (
+    "device_key", "boot", "boot_id", "seq", "at", "received_at", "health", "running", "running_sequence",
+    "agent_version", "body", "rollup",
+)  # fmt: skip
+"""In the order of `_row`."""
+_PUT_LATEST: Final = _put_latest(1)
+_PUT_LATEST_ROWS: Final = _put_latest(_ROWS)

@@ -141,14 +141,14 @@ class _Key(msgspec.Struct, frozen=True):
     n: Annotated[int, Meta(ge=1, le=2**53)]
 
 
-def parts(arrivals: list[Uplink]) -> Iterable[list[Uplink]]:
+def parts(arrivals: list[Uplink], devices: int) -> Iterable[list[Uplink]]:
     """Return `arrivals` in parts that are quick to take in one after the other, in one transaction.
 
-    Heartbeats of the same devices are added up before they are written, so all at once is best. Where nearly
-    every one is of another device nothing is gained by that, and what is at hand had better fit into the
-    processor's cache: small parts take a fifth less time.
+    `devices` is how many the batch before was of. Heartbeats of the same devices are
+    added up before they are written, so all at once is best. Where nearly every one is of another device nothing is
+    gained by that, and what is at hand had better fit into the processor's cache: small parts take a fifth less time.
     """
-    if 2 * len({arrival.topic for arrival in arrivals}) < len(arrivals):
+    if 2 * devices < len(arrivals):
         return [arrivals]
     return (arrivals[i : i + PART] for i in range(0, len(arrivals), PART))
 

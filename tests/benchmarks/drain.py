@@ -22,8 +22,8 @@ from typing import Any
 
 from nacl.signing import SigningKey
 
-from hub.app import hand_on
 from hub.broker.credentials import Credentials
+from hub.broker.handon import hand_on
 from hub.broker.ingest import Ingest, IngestSettings, Summary
 from hub.deployment.service import Deployment
 from hub.leader import Leader

@@ -37,7 +37,7 @@ def measure(folder: Path, devices: int, days: int) -> dict[str, float]:
     known, topics = Devices(), Topics()
     for clock, batch in _minutes(devices, begin, days):
         with store.write() as tx:
-            for part in parts(batch):
+            for part in parts(batch, devices):
                 commit.apply(tx, reduce(part, topics, clock), clock * 1000, known)
     size = {name: _bytes(store, name) for name in (HOURS, FIVES, "device_latest")}
     beats = rows(store, "SELECT SUM(count) AS n FROM rollups_5m")[0]["n"]
