@@ -210,6 +210,12 @@ async def _services(
             "root": lambda: _root_problem(store, signer),
         }
     )
+    intake = Intake(store, signer.fleet, now_ms, partial(hand_on, lines))
+    thinning = Thinning(
+        store,
+        Keep(hourly=settings.keep_hourly, daily=settings.keep_daily, reports=settings.keep_reports),
+        now_ms,
+    )
     metrics = Metrics()
     metrics.add("build", parts.build(version("flaghoist"), signer.fleet))
     metrics.add("ingest", parts.ingest({"ingest-0": ingest}, now_ms))
@@ -218,6 +224,8 @@ async def _services(
     metrics.add("leader", parts.leader(leader))
     metrics.add("streams", parts.streams(streams))
     metrics.add("sinks", parts.sinks(lines.sinks))
+    metrics.add("intake", parts.intake(intake))
+    metrics.add("thinning", parts.thinning(thinning))
     metrics.add("store", database.store(store, settings.data / DATABASE))
     metrics.add("rollouts", database.rollouts(store, now_ms, observed_since))
     metrics.add("devices", database.devices(store, now_ms))
@@ -234,7 +242,7 @@ async def _services(
         clock=Clock(now_ms),
         streams=streams,
         metrics=metrics,
-        intake=Intake(store, signer.fleet, now_ms, partial(hand_on, lines)),
+        intake=intake,
     )
     ingest.start()
     stack.push_async_callback(asyncio.to_thread, ingest.stop)
@@ -242,11 +250,6 @@ async def _services(
     await _background(stack, leader.run(), "leader")
     await _background(stack, pulse.run(), "pulse")
     await _background(stack, doorkeeper.run(), "doorkeeper")
-    thinning = Thinning(
-        store,
-        Keep(hourly=settings.keep_hourly, daily=settings.keep_daily, reports=settings.keep_reports),
-        now_ms,
-    )
     stack.callback(thinning.stop)
     scheduler = jobs.schedule(
         tick=leader.wake,

@@ -149,20 +149,22 @@ _QUIET: Final = f"""
     AND COALESCE(presence.received_at, 0) < :now - {_GRACE}
     AND CASE WHEN presence.state = 'sleeping' THEN presence.next_wake * 1000 ELSE 0 END < :now - {_GRACE}
 """
-_SELECT: Final = """
+_COLUMNS: Final = """
 SELECT devices.key AS key, COALESCE(presence.boot, -1) AS boot, COALESCE(presence.session, 0) AS session,
     COALESCE(presence.state, 'online') AS state, COALESCE(presence.next_wake, 0) AS next_wake
-FROM devices LEFT JOIN device_latest ON device_latest.device_key = devices.key
 """
-_SILENT: Final = f"""{_SELECT} LEFT JOIN presence ON presence.device_key = devices.key
+_SILENT: Final = f"""{_COLUMNS} FROM devices
+LEFT JOIN device_latest ON device_latest.device_key = devices.key
+LEFT JOIN presence ON presence.device_key = devices.key
 WHERE devices.key > :after AND devices.key <= :upto AND devices.revoked_at IS NULL AND :observed < :now - {_GRACE}
     AND (device_latest.device_key IS NOT NULL OR presence.device_key IS NOT NULL)
     AND COALESCE(presence.state, 'online') <> 'offline' AND COALESCE(presence.silent, 0) = 0 AND {_QUIET}
 ORDER BY devices.key LIMIT :limit
 """
-_HEARD: Final = f"""{_SELECT} JOIN presence ON presence.device_key = devices.key
-WHERE devices.key > :after AND devices.key <= :upto AND presence.silent = 1 AND NOT ({_QUIET})
-ORDER BY devices.key LIMIT :limit
+_HEARD: Final = f"""{_COLUMNS} FROM presence JOIN devices ON devices.key = presence.device_key
+LEFT JOIN device_latest ON device_latest.device_key = presence.device_key
+WHERE presence.silent = 1 AND presence.device_key > :after AND presence.device_key <= :upto AND NOT ({_QUIET})
+ORDER BY presence.device_key LIMIT :limit
 """
 _PUT_SILENT: Final = """
 INSERT INTO presence (device_key, boot, session, state, at, next_wake, received_at, silent)

@@ -56,6 +56,20 @@ class Streams(Protocol):
     open: int
 
 
+class Intake(Protocol):
+    """What is read of the intake over HTTP."""
+
+    taken: int
+    refused: int
+
+
+class Thinning(Protocol):
+    """What is read of retention; `rows` by step, `ended_at` in ms, 0 for not yet."""
+
+    rows: dict[str, int]
+    ended_at: int
+
+
 class Sink(Protocol):
     """What is read of a sink; `dropped` is by reason."""
 
@@ -201,6 +215,35 @@ def streams(part: Streams) -> Collect:
     """Event streams."""
     return lambda: [
         gauge("flaghoist_event_streams_open", "Server-sent event streams that are open.", part.open)
+    ]
+
+
+def intake(part: Intake) -> Collect:
+    """Reports over HTTP."""
+    return lambda: [
+        counters(
+            "flaghoist_http_reports_total",
+            "Reports that devices posted, by what became of them.",
+            ["outcome"],
+            {("stored",): part.taken, ("quarantined",): part.refused},
+        )
+    ]
+
+
+def thinning(part: Thinning) -> Collect:
+    """Retention."""
+    return lambda: [
+        counters(
+            "flaghoist_thinned_rows_total",
+            "Rows that were deleted or folded for their age.",
+            ["what"],
+            {(name,): rows for name, rows in part.rows.items()},
+        ),
+        gauge(
+            "flaghoist_thinning_end_timestamp_seconds",
+            "When all that was due had last been thinned; 0 for not yet.",
+            part.ended_at / 1000,
+        ),
     ]
 
 

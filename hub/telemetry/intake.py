@@ -6,6 +6,7 @@ on the device's own topic. So it counts once whichever way it came, and what can
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -42,6 +43,11 @@ class Intake:
         self._fleet = fleet
         self._now = now
         self._on_arrivals = on_arrivals
+        self._counting = threading.Lock()
+        self.taken = 0
+        """Reports stored since the start."""
+        self.refused = 0
+        """Reports put in quarantine since the start."""
 
     def take(self, device_id: str, channel: Channel, body: bytes, content_type: str | None) -> Taken:
         """Store what `device_id` reports of itself.
@@ -53,6 +59,9 @@ class Intake:
         batch = reduce([arrival], None, now // 1000)
         with self._store.write() as tx:
             outcome = commit.apply(tx, batch, now)
+        with self._counting:
+            self.refused += outcome.refused
+            self.taken += 1 - outcome.refused
         self._on_arrivals([arrival])
         if outcome.refused and not batch.refusals:
             raise Forbidden(f"{device_id} is not a device of this hub any more.", rule="device")

@@ -37,6 +37,10 @@ class Thinning:
         self._now = now
         self._stopping = threading.Event()
         self._pause = pause or self._stopping.wait
+        self.rows = dict.fromkeys(STEPS, 0)
+        """Rows that each step changed since the start."""
+        self.ended_at = 0
+        """When (ms) everything that was due had last been done, 0 for not yet."""
 
     def stop(self) -> None:
         """End a `run` after its present transaction; later ones do nothing."""
@@ -52,6 +56,9 @@ class Thinning:
         try:
             for name in STEPS:
                 done[name] = self._step(name, now)
+                self.rows[name] += done[name]
+            if not self._stopping.is_set():
+                self.ended_at = self._now()
         except (StoreBusy, StoreFull) as error:
             _log.warning("retention waits", reason=str(error))
         if any(done.values()):

@@ -58,6 +58,7 @@ def test_a_durable_report_is_stored_and_answered_with_the_receipt(
     assert (answer.status_code, answer.headers["content-type"]) == (200, kind)
     assert codec.decode(answer.content, Receipt, limit=1000, content_type=kind) == Receipt(spool=SPOOL, n=1)
     assert len(stored(world, "reports", "shop-1")) == 1
+    assert (world.intake.taken, world.intake.refused) == (1, 0)
 
 
 def test_a_heartbeat_is_taken_in_and_needs_no_answer(world: World) -> None:
@@ -131,6 +132,7 @@ def test_what_cannot_be_taken_in_is_refused_with_the_reason_and_kept_in_quaranti
     assert (answer.status_code, answer.headers["content-type"]) == (422, "application/problem+json")
     assert answer.json()["rule"] == rule
     assert rows(world.store, "SELECT reason, count FROM quarantine_counts") == [{"reason": rule, "count": 1}]
+    assert (world.intake.taken, world.intake.refused) == (0, 1)
     assert stored(world, "attempts", "shop-1") == stored(world, "reports", "shop-2") == []
 
 

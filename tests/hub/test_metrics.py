@@ -17,7 +17,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from hub.broker import commit
 from hub.broker.reduce import Uplink, reduce
 from hub.metrics import Metrics, database, parts
+from hub.telemetry.retention import STEPS, Keep
 from hub.telemetry.sinks import Loki, Ndjson
+from hub.telemetry.thinning import Thinning
 from tests.hub.world import World
 
 ROOT = Path(__file__).parents[2]
@@ -52,6 +54,8 @@ def live(world: World, tmp_path: Path) -> Live:
     add("leader", parts.leader(made.leader))
     add("streams", parts.streams(made.streams))
     add("sinks", parts.sinks(sinks))
+    add("intake", parts.intake(world.intake))
+    add("thinning", parts.thinning(Thinning(world.store, Keep(), lambda: world.now)))
     add("store", database.store(world.store, tmp_path / "hub.db"))
     add("rollouts", database.rollouts(world.store, lambda: world.now, lambda: world.observed_since))
     add("devices", database.devices(world.store, lambda: world.now))
@@ -166,6 +170,10 @@ def test_living_parts_are_read_at_the_scrape(world: World, live: Live) -> None:
     assert values(world, "flaghoist_hoister_publishes_total") == {(): 5}
     assert values(world, "flaghoist_event_streams_open") == {(): 2}
     assert values(world, "flaghoist_build_info") == {("acme", "1.2.3"): 1}
+    world.intake.taken, world.intake.refused = 5, 2
+    assert values(world, "flaghoist_http_reports_total") == {("stored",): 5, ("quarantined",): 2}
+    assert values(world, "flaghoist_thinned_rows_total") == {(name,): 0 for name in STEPS}
+    assert values(world, "flaghoist_thinning_end_timestamp_seconds") == {(): 0}
 
 
 @pytest.mark.parametrize(

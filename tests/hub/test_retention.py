@@ -340,6 +340,21 @@ def test_a_hub_that_stops_waits_for_one_piece_only(hub: Clocked, monkeypatch: py
     assert stopped.run()["reports"] == 1
 
 
+def test_what_was_thinned_is_counted_and_when_all_was_done(hub: Clocked) -> None:
+    hub.take("a", result(1), result(2))
+    thinning = Thinning(hub.store, hub.keep, lambda: hub.now * 1000, lambda _seconds: False)
+    thinning.run()
+    assert (thinning.rows["reports"], thinning.ended_at) == (0, hub.now * 1000)
+    hub.now += 31 * DAY_S
+    thinning.run()
+    thinning.run()
+    assert (thinning.rows["reports"], thinning.ended_at) == (2, hub.now * 1000)
+    thinning.stop()
+    hub.now += 1
+    thinning.run()
+    assert thinning.ended_at == hub.now * 1000 - 1000
+
+
 def test_a_store_that_refuses_is_tried_again_at_the_next_run(
     hub: Clocked, monkeypatch: pytest.MonkeyPatch
 ) -> None:

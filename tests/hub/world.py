@@ -80,6 +80,7 @@ class World:
         )
         self.metrics = Metrics()
         self.arrived: list[Uplink] = []
+        self.intake = Intake(self.store, kit.FLEET, lambda: self.now, self.arrived.extend)
         self.files = BundleFiles(folder / "artifacts")
         services = Services(
             store=self.store,
@@ -94,7 +95,7 @@ class World:
             clock=Clock(lambda: self.now),
             streams=Streams(self.store),
             metrics=self.metrics,
-            intake=Intake(self.store, kit.FLEET, lambda: self.now, self.arrived.extend),
+            intake=self.intake,
         )
         config.meta(self.store, "signed_by", key_id(self.signer.public_key))
         auth.ensure_admin(self.store, folder / "admin.token", self.now)
