@@ -16,7 +16,7 @@ from hub.store import SqliteStore
 from hub.telemetry import buckets, rollups, slots, tiers
 from tests.support.ingest_process import MOMENTS, NEVER, Entry, IngestProcess
 from tests.support.mosquitto import Broker
-from tests.support.senders import PER_BUCKET, Sender, Senders
+from tests.support.senders import PER_BUCKET, Sender, Senders, without_power_cuts
 from tests.support.uplinks import open_store, rows
 
 SEED: Final = int(os.environ.get("FLAGHOIST_CRASH_SEED", "0")) or random.SystemRandom().randrange(1, 2**31)
@@ -52,9 +52,7 @@ def test_two_hundred_thousand_reports_count_once_through_twenty_kills(
 
 
 def _trial(folder: Path, monkeypatch: pytest.MonkeyPatch, size: Size) -> None:
-    # Only a power cut needs what is on the devices' disks to be there; here their processes end at most.
-    monkeypatch.setattr("edge.spool.os.fsync", lambda _descriptor: None)
-    monkeypatch.setattr("edge.disk.os.fsync", lambda _descriptor: None)
+    without_power_cuts(monkeypatch)
     names = [f"device-{number}" for number in range(size.devices)]
     store = open_store(folder, *names)
     begin = int(time.time()) // 300 * 300 - 40 * 3_600

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 import mqtt5
+import pytest
 
 from edge.config import Settings
 from edge.outbound import Outbound
@@ -34,6 +35,13 @@ PER_BUCKET: Final = 300 // PERIOD_S
 HEARTBEATS_ON_THEIR_WAY: Final = 50
 ACCEPTED: Final = 0
 """PUBACK's reason when somebody has subscribed; 0x10 says that nobody has, so the broker kept nothing."""
+
+
+def without_power_cuts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let spools skip their fsyncs, half a second a thousand reports: only a power cut needs them, and a process that
+    is killed does not."""
+    for module in ("spool", "disk"):
+        monkeypatch.setattr(f"edge.{module}.os.fsync", lambda _descriptor: None)
 
 
 class Sender:
@@ -68,6 +76,10 @@ class Sender:
         self.published: set[int] = set()
         """Numbers of reports that were published at least once."""
         self.life = 0
+        self.connections = 0
+        """How often it came to the broker and subscribed."""
+        self.sent = 0
+        """Publishes of reports, repeated ones included."""
         self._start()
 
     def _start(self) -> None:
@@ -80,6 +92,11 @@ class Sender:
     def is_done(self) -> bool:
         """Whether every report is made, everything published is acknowledged and the spool is empty."""
         return self.made == self._count and not (self.awaiting or len(self.spool))
+
+    @property
+    def is_offline(self) -> bool:
+        """Whether it has no connection."""
+        return self._link is None
 
     @property
     def awaiting(self) -> int:
@@ -172,6 +189,7 @@ class Sender:
             self._link.send(mqtt5.SubscribePacket(1, [mqtt5.TopicFilter(self._receipts)]).write())
         elif isinstance(packet, mqtt5.SubAckPacket):
             self._ready = True
+            self.connections += 1
             self._outbound.connected()
             self._outbound.pump()
         elif isinstance(packet, mqtt5.PubAckPacket):
@@ -193,6 +211,7 @@ class Sender:
         """What the outbound sends a report by."""
         if not self._ready:
             return None
+        self.sent += 1
         self.published.add(codec.decode(body, UpdateResult, limit=65_536).n)
         packet_id = self._send(topic, body)
         self._on_their_way[packet_id] = None
