@@ -59,13 +59,8 @@ def summaries(tx: Tx, fleet: str, *, now: int, observed_since: int) -> dict[str,
     for release in tx.all(
         "SELECT * FROM releases WHERE state IN ('rolling', 'paused', 'halted') ORDER BY id"
     ):
-        known = counts.counts_by_segment(
-            tx,
-            release["id"],
-            now=now,
-            observed_since=observed_since,
-            timeout_seconds=policy_of(release).failure.update_timeout_seconds,
-        )
+        policy = policy_of(release)
+        known = counts.known(tx, release, policy, now=now, observed_since=observed_since).all
         found[BY_NAME["summary-release"].topic(fleet, release=release["id"])] = {
             "release": release["id"],
             "role": release["role"],

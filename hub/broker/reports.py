@@ -113,11 +113,13 @@ WHERE excluded.contiguous > spools.contiguous
 """
 _PUT_ATTEMPT: Final = f"""
 INSERT INTO attempts (release_id, device_key, attempt, segment, state, cause, reason, check_name, from_id,
-    began_at, updated_at)
-VALUES (:release, :device_key, :attempt, :segment, :state, :cause, :reason, :check_name, :from_id, :now, :now)
+    began_at, updated_at, epoch)
+VALUES (:release, :device_key, :attempt, :segment, :state, :cause, :reason, :check_name, :from_id, :now, :now,
+    COALESCE((SELECT releases.epoch FROM releases WHERE releases.id = :release), 0))
 ON CONFLICT (release_id, device_key) DO UPDATE SET
     attempt = excluded.attempt, state = excluded.state, cause = excluded.cause, reason = excluded.reason,
-    check_name = excluded.check_name, updated_at = excluded.updated_at,
+    check_name = excluded.check_name, updated_at = excluded.updated_at, epoch = excluded.epoch,
+    aftermath = CASE WHEN excluded.attempt > attempts.attempt THEN '' ELSE attempts.aftermath END,
     from_id = COALESCE(excluded.from_id, attempts.from_id),
     segment = CASE WHEN excluded.attempt > attempts.attempt THEN excluded.segment ELSE attempts.segment END,
     began_at = CASE WHEN excluded.attempt > attempts.attempt THEN excluded.began_at ELSE attempts.began_at END

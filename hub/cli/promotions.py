@@ -11,6 +11,7 @@ import click
 from hub.cli import output
 from hub.cli.api import Hub
 from hub.cli.options import ROLE, hub_options, json_option, release_argument
+from hub.times import parse_rfc3339, rfc3339
 from topics.names import SEGMENTS
 
 
@@ -57,17 +58,34 @@ def show(release_id: str, as_json: bool, hub: Hub) -> None:
 @click.option(
     "--percentage", type=float, default=100.0, show_default=True, help="Share of the segment that takes it."
 )
+@click.option("--not-before", metavar="TIME", help="Wait until then, like 2026-11-26T02:00:00+01:00.")
+@click.option("--override", is_flag=True, help="Pass over the gate of the segment before; needs --reason.")
+@click.option("--reason", default="", help="Why, for the audit and for whoever asks later.")
 @click.option("--dry-run", is_flag=True, help="Change nothing; say who would move and what would refuse.")
 @json_option
 @hub_options
-def promote(release_id: str, segment: str, percentage: float, dry_run: bool, as_json: bool, hub: Hub) -> None:
+def promote(
+    release_id: str,
+    segment: str,
+    percentage: float,
+    not_before: str | None,
+    override: bool,
+    reason: str,
+    dry_run: bool,
+    as_json: bool,
+    hub: Hub,
+) -> None:
     """Offer a release to a share of a segment: canary, then early, then general."""
     # NaN passes every comparison, so it has to be asked for.
     if not (math.isfinite(percentage) and 0 < percentage <= 100):
         raise click.UsageError(
             f"--percentage {percentage:g} is not a share; give a number above 0, up to 100"
         )
+    if override and not reason.strip():
+        raise click.UsageError("--override needs to say why; give --reason")
     body = {"targetSegment": segment, "rolloutPercentage": percentage}
+    given = {"not_before": not_before and _time(not_before), "override": override, "reason": reason}
+    body |= {name: value for name, value in given.items() if value}
     if dry_run:
         found = hub.read(hub.post(f"{path_of(release_id)}/promote?dry_run=true", body), dict[str, Any])
         _show_preview(found, as_json=as_json)
@@ -75,6 +93,15 @@ def promote(release_id: str, segment: str, percentage: float, dry_run: bool, as_
         click.get_current_context().exit(1 if found.get("refused_by") else 0)
     answer = hub.post(f"{path_of(release_id)}/promote", body)
     show_release(hub.read(answer, dict[str, Any]), as_json=as_json)
+
+
+def _time(text: str) -> str:
+    try:
+        return str(rfc3339(parse_rfc3339(text)))
+    except (ValueError, OverflowError):
+        raise click.UsageError(
+            f"--not-before {text!r} is not a time with its zone; it looks like 2026-11-26T02:00:00+01:00"
+        ) from None
 
 
 def _show_preview(found: dict[str, Any], *, as_json: bool) -> None:
@@ -134,9 +161,30 @@ def show_release(item: dict[str, Any], *, as_json: bool) -> None:
         ("segment", lambda it: it.get("segment")),
         ("share", share),
         ("reason", lambda it: it.get("reason")),
+        ("scheduled", _scheduled),
         ("updated", lambda it: it.get("updated_at")),
     )
-    output.fields([(name, value(item)) for name, value in names])
+    output.fields([(name, text) for name, value in names if (text := value(item)) or name != "scheduled"])
+    for stage in item.get("stages", []):
+        output.emit(_stage(stage))
+
+
+def _scheduled(item: dict[str, Any]) -> str:
+    due = item.get("scheduled")
+    if not due:
+        return ""
+    share_text = f"{due.get('basis_points', 0) / 100:g}%"
+    return f"{share_text} of {due.get('segment')} not before {output.seconds(due.get('not_before'))}"
+
+
+def _stage(stage: dict[str, Any]) -> str:
+    """Return one line on a stage: when it began, by whom and why, and when and why it ended."""
+    why = f" ({stage['start_reason']})" if stage.get("start_reason") else ""
+    by = f" by {stage['started_by']}" if stage.get("started_by") else ""
+    text = f"{stage.get('segment')}: from {output.seconds(stage.get('started_at'))}{by}{why}"
+    if stage.get("finished_at"):
+        text += f", to {output.seconds(stage['finished_at'])} ({stage.get('finish_reason')})"
+    return text
 
 
 def share(item: dict[str, Any]) -> str:

@@ -86,7 +86,7 @@ class Catalogue:
     def _declare_again(self, tx: Tx, known: Row, data: bytes, caller: Caller, now: int) -> dict[str, Any]:
         """The same release again, perhaps with other signatures: that is how release keys are replaced."""
         if known["envelope"] == data:
-            return release_view(known)
+            return release_view(get_release(tx, known["id"]))
         if _payload(known["envelope"]) != _payload(data):
             raise Conflict(
                 f"{known['id']} exists with other content; a release never changes, make a new one.",

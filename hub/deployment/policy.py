@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -39,8 +39,12 @@ class FailurePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The whole policy. A value that is text, a percentage above 1 or out of range is refused, never ignored."""
+    """The whole policy. A value that is text, a percentage above 1 or out of range is refused, never ignored.
 
+    `advance` says who takes a release to the next segment once it has passed the gate: a person, or the hub.
+    """
+
+    advance: Literal["by_hand", "automatic"] = "by_hand"
     segments: dict[str, SegmentPolicy] = {}
     failure: FailurePolicy = FailurePolicy()
     spread_seconds: Annotated[int, Meta(ge=0, le=7 * 86_400)] = 0

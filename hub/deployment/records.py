@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from hub import trustroots
 from hub.caller import Caller
 from hub.errors import Conflict, NotFound
 from hub.events import Event, append
 from hub.store import Row, Tx
+from hub.times import rfc3339
 from topics.errors import TrustError
 from topics.trust import open_release
+
+SELECT_RELEASE: Final = (
+    "SELECT releases.*, schedules.segment AS due_segment, schedules.basis_points AS due_share, "
+    "schedules.not_before AS due_at, schedules.actor AS due_by, "
+    "schedules.reason AS due_reason FROM releases "
+    "LEFT JOIN schedules ON schedules.release_id = releases.id"
+)
+"""What `release_view` shows; a condition follows."""
 
 
 def get_release(tx: Tx, release_id: str) -> Row:
     """Return a release's row; raises `NotFound`."""
-    row = tx.one("SELECT * FROM releases WHERE id = :id", {"id": release_id})
+    row = tx.one(f"{SELECT_RELEASE} WHERE releases.id = :id", {"id": release_id})
     if row is None:
         raise NotFound(f"There is no release {release_id}.")
     return row
@@ -35,7 +44,8 @@ def check_trusted(tx: Tx, release: Row) -> None:
 
 
 def release_view(row: Row) -> dict[str, Any]:
-    """Return a release as the API shows it; times stay in ms for the caller to format."""
+    """Return a release as the API shows it, from a row of `SELECT_RELEASE`; its own times stay in ms."""
+    scheduled = row["due_at"] is not None
     return {
         "id": row["id"],
         "role": row["role"],
@@ -47,6 +57,14 @@ def release_view(row: Row) -> dict[str, Any]:
         "basis_points": row["basis_points"],
         "paused": row["state"] in ("paused", "halted"),
         "reason": row["reason"],
+        "scheduled": {
+            "segment": row["due_segment"],
+            "basis_points": row["due_share"],
+            "not_before": rfc3339(row["due_at"]),
+            "actor": row["due_by"],
+        }
+        if scheduled
+        else None,
         "created_at": row["created_at"],
         "updated_at": row["updated_at"],
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import tzinfo
+from datetime import datetime, tzinfo
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -13,7 +13,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery, JSONBody
 from litestar.status_codes import HTTP_200_OK
 
-from hub.deployment import views
+from hub.deployment import stages, views
 from hub.deployment.catalogue import Catalogue
 from hub.deployment.policy import Policy
 from hub.deployment.preview import preview
@@ -49,11 +49,18 @@ class ReleaseRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class PromoteRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    """Which segment, and what share of it in percent (0 exclusive to 100)."""
+    """Which segment, and what share of it in percent (0 exclusive to 100); not before a time.
+
+    `override` passes over the gate of the present segment, for the `reason` given.
+    """
 
     target_segment: Literal["canary", "early", "general"]
     rollout_percentage: float = 100.0
     reason: Text = ""
+    override: bool = False
+    not_before: Annotated[datetime, msgspec.Meta(tz=True)] | None = msgspec.field(
+        default=None, name="not_before"
+    )
 
 
 class Reason(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -90,9 +97,10 @@ class DeploymentController(Controller):
 
     @get("/releases/{release_id:str}", opt={"access": "viewer"}, sync_to_thread=True)
     def show(self, store: NamedDependency[Store], release_id: FromPath[str]) -> dict[str, Any]:
-        """Show one release."""
+        """Show one release, with when, by whom and why each of its stages began and ended."""
         with store.read() as tx:
-            return _release(release_view(get_release(tx, release_id)))
+            found = release_view(get_release(tx, release_id))
+            return {**_release(found), "stages": stages.shown(tx, release_id)}
 
     @post(
         "/releases/{release_id:str}/promote",
@@ -116,7 +124,7 @@ class DeploymentController(Controller):
             share = basis_points(data.rollout_percentage)
             with store.read() as tx:
                 release = get_release(tx, release_id)
-                refusal = deployment.refusal(tx, release, data.target_segment, share)
+                refusal = deployment.refusal(tx, release, data.target_segment, share, override=data.override)
                 found = preview(
                     tx, observed.fleet, release, data.target_segment, share, observed.zones, now=clock.now()
                 )
@@ -126,10 +134,14 @@ class DeploymentController(Controller):
                 "detail": refusal.detail if refusal else "",
                 **found,
             }
+        where = (release_id, data.target_segment, data.rollout_percentage)
         caller = request.state.caller
-        return _release(
-            deployment.promote(release_id, data.target_segment, data.rollout_percentage, caller, data.reason)
-        )
+        not_before = round(data.not_before.timestamp() * 1000) if data.not_before else 0
+        if not_before > clock.now():
+            if data.override:
+                raise Invalid("override is for a promotion now; leave out not_before.", rule="override")
+            return _release(deployment.schedule(*where, not_before, caller, data.reason))
+        return _release(deployment.promote(*where, caller, data.reason, override=data.override))
 
     @post(
         "/releases/{release_id:str}/pause",

@@ -11,8 +11,9 @@ States of a release and the verbs that move it:
 Counts are per release and segment:
 
 - A device began when it reported a download; it ended when it reported `committed`, `failed`, `rolled_back`.
-- Failures are `failed`, `rolled_back` of the device's own accord, and `lost` (began, then silent past the
-  time-out). An ordered rollback is none, a refusal is none.
+- Failures are `failed`, `rolled_back` of the device's own accord, `lost` (began, then silent past the time-out), and
+  after a success `drifted` (what stands on the device is not what was released) and `safe_mode` (it entered that).
+  An ordered rollback is none, a refusal is none.
 """
 
 from __future__ import annotations
@@ -37,11 +38,13 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     failed: int = 0
     rolled_back: int = 0
     lost: int = 0
+    drifted: int = 0
+    safe_mode: int = 0
 
     @property
     def failures(self) -> int:
         """Devices for which the release did not work."""
-        return self.failed + self.rolled_back + self.lost
+        return self.failed + self.rolled_back + self.lost + self.drifted + self.safe_mode
 
     @property
     def ended(self) -> int:
@@ -79,6 +82,12 @@ def basis_points(percentage: float) -> int:
     return max(1, round(percentage * 100))
 
 
+def check_override(*, override: bool, reason: str) -> None:
+    """Raise `Invalid` for a gate that is to be passed over without saying why."""
+    if override and not reason.strip():
+        raise Invalid("override needs a reason; it stands in the log of events.", rule="override_reason")
+
+
 def check_promotion(
     view: Promotion, policy: SegmentPolicy, target: str, share: int, *, force: bool = False
 ) -> None:
@@ -89,7 +98,7 @@ def check_promotion(
     3. `older_than_active`: never behind another release that is under way.
     4. `segment_order`: the present segment, or the one after it; the first is canary.
     5. `share_lowered`: a share only grows, since devices that took the release keep it.
-    6. the gate of the present segment, when the target is the next one (see `check_gate`).
+    6. the gate of the present segment, when the target is the next one (see `check_gate`), unless `force`.
     """
     name = view.release
     if view.state in ("paused", "halted"):
@@ -154,6 +163,16 @@ def check_gate(
             f"below the {policy.success_ratio:.0%} needed.",
             rule="gate_success",
         )
+
+
+def next_segment(segment: str | None) -> str | None:
+    """Return the segment after `segment`, None after the last one and for a release that was offered to none.
+
+    >>> next_segment("canary"), next_segment("general"), next_segment(None)
+    ('early', None, None)
+    """
+    here = SEGMENTS.index(segment) if segment else len(SEGMENTS)
+    return SEGMENTS[here + 1] if here + 1 < len(SEGMENTS) else None
 
 
 def halt_reason(segment: str, counts: Counts, policy: FailurePolicy) -> str | None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from hub.caller import Caller
-from hub.deployment import counts, rules
+from hub.deployment import counts, rules, schedules, stages
 from hub.deployment.manifests import hoist_segment, hoist_where, policy_of
 from hub.deployment.policy import Policy
 from hub.deployment.records import check_trusted, get_release, record, release_view, set_state
@@ -18,6 +20,22 @@ from topics.channels import parse
 
 # A rollback once ordered stands: a device that was away for two of them must go back past both.
 _AT_LEAST = "CASE WHEN rollback_from > {0} THEN rollback_from ELSE {0} END"
+
+
+class Meant(msgspec.Struct, frozen=True):
+    """Where a release stood, and what was scheduled for it (place and time), when a rule looked at it."""
+
+    segment: str | None
+    basis_points: int
+    due: tuple[str, int, int] | None
+
+    @classmethod
+    def of(cls, release: Row) -> Meant:
+        """Return it of a row of `get_release`."""
+        due = None
+        if release["due_at"] is not None:
+            due = (release["due_segment"], release["due_share"], release["due_at"])
+        return cls(release["segment"], release["basis_points"], due)
 
 
 class Deployment:
@@ -46,40 +64,65 @@ class Deployment:
                 record(tx, "manifests.refreshed", None, None, caller, now, "", {"count": count})
             return count
 
-    def refusal(self, tx: Tx, release: Row, target: str, share: int) -> Conflict | None:
-        """Return the rule that refuses promoting `release` to `share` basis points of `target` now, if any does."""
+    def refusal(
+        self, tx: Tx, release: Row, target: str, share: int, *, override: bool = False
+    ) -> Conflict | None:
+        """Return the rule that refuses promoting `release` to `share` basis points of `target` now, if any does.
+
+        `override` leaves out the gate of the present segment, and nothing else.
+        """
         policy = policy_of(release)
         now = self._clock()
         view = self._promotion(tx, release, policy, self._others(tx, release), now)
         try:
             check_trusted(tx, release)
-            rules.check_promotion(view, policy.segment(release["segment"] or target), target, share)
+            rules.check_promotion(
+                view, policy.segment(release["segment"] or target), target, share, force=override
+            )
         except Conflict as refusal:
             return refusal
         return None
 
     def promote(
-        self, release_id: str, target: str, percentage: float, caller: Caller, reason: str = ""
+        self,
+        release_id: str,
+        target: str,
+        percentage: float,
+        caller: Caller,
+        reason: str = "",
+        *,
+        override: bool = False,
+        meant: Meant | None = None,
     ) -> dict[str, Any]:
-        """Offer a release to a share of a segment. Raises `Conflict` with the rule that refuses."""
+        """Offer a release to a share of a segment. Raises `Conflict` with the rule that refuses.
+
+        With `override` the gate does not refuse; the rule that would have stands in the event, with the reason.
+        `meant` is what a rule of the hub decided upon: it must not act when somebody was quicker.
+        """
         names.segment(target)
         share = rules.basis_points(percentage)
+        rules.check_override(override=override, reason=reason)
         now = self._clock()
         with self._store.write() as tx:
             release = get_release(tx, release_id)
+            if meant is not None and meant != Meant.of(release):
+                raise Conflict(f"{release_id} has moved on in the meantime.", rule="moved_on")
             refusal = self.refusal(tx, release, target, share)
+            if refusal is not None and override:
+                overridden, refusal = refusal.rule, self.refusal(tx, release, target, share, override=True)
+            else:
+                overridden = ""
             if refusal is not None:
                 raise refusal
-            others = self._others(tx, release)
-            for other, _ in others:
-                set_state(tx, other, "superseded", f"{release_id} was promoted", now)
-                record(tx, "release.superseded", other, release["role"], caller, now)
+            for other, _ in self._others(tx, release):
+                self._supersede(tx, get_release(tx, other), release_id, caller, now)
+            schedules.take(tx, release_id)
             tx.execute(
                 "UPDATE segments SET candidate_id = :release, basis_points = :share, paused = 0, "
                 "event = 'update_available' WHERE role = :role AND segment = :segment",
                 {"release": release_id, "share": share, "role": release["role"], "segment": target},
             )
-            self._start_stage(tx, release_id, release["segment"], target, share, now)
+            stages.start(tx, release_id, release["segment"], target, share, caller, reason, now)
             tx.execute(
                 "UPDATE releases SET state = 'rolling', segment = :segment, basis_points = :share, reason = '', "
                 "updated_at = :now WHERE id = :id",
@@ -87,8 +130,42 @@ class Deployment:
             )
             hoist_segment(tx, self._signer, release["role"], target, self._sources, now)
             body = {"segment": target, "basis_points": share, "from_segment": release["segment"]}
+            if overridden:
+                body["overridden"] = overridden
             record(tx, "release.promoted", release_id, release["role"], caller, now, reason, body)
             return release_view(get_release(tx, release_id))
+
+    def schedule(
+        self,
+        release_id: str,
+        target: str,
+        percentage: float,
+        not_before: int,
+        caller: Caller,
+        reason: str = "",
+    ) -> dict[str, Any]:
+        """Promote a release at `not_before` (ms), or as soon after it as the gate lets through.
+
+        Refused at once for what no time would mend. Pausing or rolling back the release cancels it.
+        """
+        names.segment(target)
+        share = rules.basis_points(percentage)
+        now = self._clock()
+        schedules.check_time(not_before, now)
+        with self._store.write() as tx:
+            release = get_release(tx, release_id)
+            refusal = self.refusal(tx, release, target, share, override=True)
+            if refusal is not None:
+                raise refusal
+            schedules.put(tx, release, target, share, not_before, caller, reason, now)
+            return release_view(get_release(tx, release_id))
+
+    def unschedule(self, release_id: str, caller: Caller, reason: str, meant: Meant) -> None:
+        """Take a waiting promotion away, unless the release is no longer as it was `meant`."""
+        with self._store.write() as tx:
+            release = get_release(tx, release_id)
+            if meant == Meant.of(release):
+                schedules.cancel(tx, release, caller, reason, self._clock())
 
     def pause(self, release_id: str, caller: Caller, reason: str = "") -> dict[str, Any]:
         """Stop new starts everywhere the release is offered. Pausing what is paused changes nothing."""
@@ -108,9 +185,11 @@ class Deployment:
             if release["state"] not in ("paused", "halted"):
                 raise Conflict(f"{release_id} is {release['state']}, not paused or halted.", rule="state")
             tx.execute(
-                "UPDATE releases SET judged_from = :now WHERE id = :id AND state = 'halted'",
+                "UPDATE releases SET judged_from = :now, epoch = releases.epoch + 1 "
+                "WHERE id = :id AND state = 'halted'",
                 {"now": now, "id": release_id},
             )
+            stages.go_on(tx, release_id, now)
             set_state(tx, release_id, "rolling", reason, now)
             self._hoist_candidates(tx, release, "paused = 0, event = 'update_available'", now)
             record(tx, "release.resumed", release_id, release["role"], caller, now, reason)
@@ -123,6 +202,11 @@ class Deployment:
             release = get_release(tx, release_id)
             if release["state"] == "rolled_back":
                 return release_view(release)
+            cancelled = schedules.cancel(tx, release, caller, reason, now)
+            if release["state"] == "published" and cancelled:
+                return release_view(get_release(tx, release_id))
+            # First of all, since a release that is being withdrawn must be no step on the way to another.
+            set_state(tx, release_id, "rolled_back", reason, now)
             if release["state"] == "complete":
                 self._withdraw_stable(tx, release, now)
             elif release["state"] in rules.ACTIVE:
@@ -138,7 +222,7 @@ class Deployment:
                     f"{release_id} is {release['state']}; only a release that devices were offered can be rolled back.",
                     rule="state",
                 )
-            set_state(tx, release_id, "rolled_back", reason, now)
+            stages.finish(tx, release_id, f"rolled back: {reason}" if reason else "rolled back", now)
             record(tx, "release.rolled_back", release_id, release["role"], caller, now, reason)
             return release_view(get_release(tx, release_id))
 
@@ -164,7 +248,8 @@ class Deployment:
             )
             for segment in names.SEGMENTS:
                 hoist_segment(tx, self._signer, release["role"], segment, self._sources, now)
-            self._finish_stage(tx, release_id, now, "complete")
+            schedules.cancel(tx, release, caller, "the release is complete", now)
+            stages.finish(tx, release_id, "complete", now)
             set_state(tx, release_id, "complete", "", now)
             record(tx, "release.completed", release_id, release["role"], caller, now)
 
@@ -186,13 +271,7 @@ class Deployment:
     def _promotion(
         self, tx: Tx, release: Row, policy: Policy, others: list[tuple[str, int]], now: int
     ) -> rules.Promotion:
-        known = counts.counts_by_segment(
-            tx,
-            release["id"],
-            now=now,
-            observed_since=self._observed_since(),
-            timeout_seconds=policy.failure.update_timeout_seconds,
-        )
+        known = counts.known(tx, release, policy, now=now, observed_since=self._observed_since()).judged
         stage = tx.one(
             "SELECT full_at FROM stages WHERE release_id = :id AND segment = :segment",
             {"id": release["id"], "segment": release["segment"]},
@@ -223,22 +302,12 @@ class Deployment:
         )
         return [(row["id"], row["sequence"]) for row in rows]
 
-    def _start_stage(
-        self, tx: Tx, release_id: str, previous: str | None, target: str, share: int, now: int
-    ) -> None:
-        if previous != target:
-            self._finish_stage(tx, release_id, now, f"promoted to {target}")
-        tx.execute(
-            "INSERT INTO stages (release_id, segment, started_at, full_at) VALUES (:id, :segment, :now, :full_at) "
-            "ON CONFLICT (release_id, segment) DO UPDATE SET full_at = COALESCE(stages.full_at, excluded.full_at)",
-            {"id": release_id, "segment": target, "now": now, "full_at": now if share == 10_000 else None},
-        )
-
-    def _finish_stage(self, tx: Tx, release_id: str, now: int, reason: str) -> None:
-        tx.execute(
-            "UPDATE stages SET finished_at = :now, reason = :reason WHERE release_id = :id AND finished_at IS NULL",
-            {"now": now, "reason": reason, "id": release_id},
-        )
+    def _supersede(self, tx: Tx, other: Row, by: str, caller: Caller, now: int) -> None:
+        reason = f"{by} was promoted"
+        schedules.cancel(tx, other, caller, reason, now)
+        stages.finish(tx, other["id"], reason, now)
+        set_state(tx, other["id"], "superseded", reason, now)
+        record(tx, "release.superseded", other["id"], other["role"], caller, now)
 
     def _stop(
         self, release_id: str, state: str, from_states: tuple[str, ...], caller: Caller, reason: str
@@ -248,8 +317,12 @@ class Deployment:
             release = get_release(tx, release_id)
             if release["state"] == state:
                 return release_view(release)
+            cancelled = schedules.cancel(tx, release, caller, reason, now)
+            if release["state"] == "published" and cancelled:
+                return release_view(get_release(tx, release_id))
             if release["state"] not in from_states:
                 raise Conflict(f"{release_id} is {release['state']}; it cannot be {state}.", rule="state")
+            stages.stand_still(tx, release_id, now)
             set_state(tx, release_id, state, reason, now)
             self._hoist_candidates(tx, release, "paused = 1, event = 'pause'", now)
             record(tx, f"release.{state}", release_id, release["role"], caller, now, reason)

@@ -9,7 +9,7 @@ import msgspec
 from hub import trustroots
 from hub.deployment import counts
 from hub.deployment.manifests import policy_of
-from hub.deployment.records import get_release, release_view
+from hub.deployment.records import SELECT_RELEASE, get_release, release_view
 from hub.deployment.rules import Counts
 from hub.errors import Invalid, NotFound
 from hub.store import Row, Tx
@@ -36,34 +36,31 @@ MAX_LIMIT = 500
 def progress(tx: Tx, release_id: str, *, now: int, observed_since: int) -> dict[str, Any]:
     """Return the release with its counts per segment; `now` and `observed_since` in ms."""
     release = get_release(tx, release_id)
-    known = counts.counts_by_segment(
-        tx,
-        release_id,
-        now=now,
-        observed_since=observed_since,
-        timeout_seconds=policy_of(release).failure.update_timeout_seconds,
-    )
-    refused = counts.refusals_by_segment(tx, release_id)
+    known = counts.known(tx, release, policy_of(release), now=now, observed_since=observed_since)
     stages = {
         row["segment"]: row
         for row in tx.all("SELECT * FROM stages WHERE release_id = :id", {"id": release_id})
     }
     segments = []
     for segment in SEGMENTS:
-        here = known.get(segment, Counts())
+        here = known.all.get(segment, Counts())
         share = _share(release, segment, stages)
+        expected, exact = counts.expected(tx, release_id, release["role"], segment, share)
         segments.append(
             {
                 "segment": segment,
                 "share_basis_points": share,
-                "expected": counts.expected(tx, release_id, release["role"], segment, share),
+                "expected": expected,
+                "expected_exact": exact,
                 "began": here.began,
                 "committed": here.committed,
                 "failed": here.failed,
                 "rolled_back": here.rolled_back,
                 "lost": here.lost,
+                "drifted": here.drifted,
+                "safe_mode": here.safe_mode,
                 "in_progress": here.in_progress,
-                "refused": refused.get(segment, {}),
+                "refused": known.refused.get(segment, {}),
                 "started_at": stages[segment]["started_at"] if segment in stages else None,
                 "finished_at": stages[segment]["finished_at"] if segment in stages else None,
             }
@@ -198,7 +195,7 @@ def page(tx: Tx, *, role: str | None, limit: int, cursor: int | None) -> dict[st
         where.append("releases.role = :role")
         params["role"] = role
     rows = tx.all(
-        f"SELECT * FROM releases WHERE {' AND '.join(where)} ORDER BY sequence DESC, id LIMIT :limit",  # noqa: S608
+        f"{SELECT_RELEASE} WHERE {' AND '.join(where)} ORDER BY releases.sequence DESC, releases.id LIMIT :limit",  # noqa: S608
         params,
     )
     more = rows[limit - 1]["sequence"] if len(rows) > limit else None

@@ -159,13 +159,8 @@ def _progress(tx: Tx, now: int, observed_since: int) -> tuple[dict[Any, float], 
     began: dict[Any, float] = {}
     outcomes: dict[Any, float] = {}
     for release in tx.all("SELECT * FROM releases WHERE state IN ('rolling', 'paused', 'halted')"):
-        known = counts.counts_by_segment(
-            tx,
-            release["id"],
-            now=now,
-            observed_since=observed_since,
-            timeout_seconds=policy_of(release).failure.update_timeout_seconds,
-        )
+        policy = policy_of(release)
+        known = counts.known(tx, release, policy, now=now, observed_since=observed_since).all
         for segment, here in known.items():
             key = (release["id"], release["role"], segment)
             began[key] = here.began

@@ -10,6 +10,8 @@ from typing import Final
 
 from sqlite_utils import Database, Migrations
 
+from hub.store.rollouts import ROLLOUTS
+
 MIGRATIONS: Final = Migrations("flaghoist")
 
 _FIRST: Final = """
@@ -194,6 +196,17 @@ def m003_timeline(db: Database) -> None:
     twice, since the events about presence are written up to an id.
     """
     _run(db, _TIMELINE)
+
+
+@MIGRATIONS()
+def m004_rollouts(db: Database) -> None:
+    """What rollouts are decided on, counted as it comes in, so that judging one costs the same for any fleet.
+
+    `rollout_counts` has the attempts by their state; `detail` is why a device refused, or what went wrong after its
+    success. `epoch` counts how often a release was resumed after a halt: what came before was looked at.
+    `schedules` are promotions that wait for their time; `stopped_at` is since when a rollout stands still.
+    """
+    _run(db, ROLLOUTS)
 
 
 _REVOKED: Final = """

@@ -70,6 +70,18 @@ def test_a_root_is_published_as_its_very_bytes(
             id="promote-all",
         ),
         pytest.param(
+            ["promote", ID, "--segment", "early", "--not-before", "2026-11-26T02:00:00+01:00"],
+            f"POST /releases/{ID}/promote",
+            {"targetSegment": "early", "rolloutPercentage": 100.0, "not_before": "2026-11-26T01:00:00.000Z"},
+            id="promote at a time",
+        ),
+        pytest.param(
+            ["promote", ID, "--segment", "early", "--override", "--reason", "no canaries"],
+            f"POST /releases/{ID}/promote",
+            {"targetSegment": "early", "rolloutPercentage": 100.0, "override": True, "reason": "no canaries"},
+            id="promote past the gate",
+        ),
+        pytest.param(
             ["pause", ID, "--reason", "hot"], f"POST /releases/{ID}/pause", {"reason": "hot"}, id="pause"
         ),
         pytest.param(["resume", ID], f"POST /releases/{ID}/resume", {"reason": ""}, id="resume"),
@@ -254,3 +266,44 @@ def test_text_from_elsewhere_cannot_steer_the_terminal(flaghoist: Flaghoist, hub
     ran = flaghoist("release", "show", ID)
     assert "\x1b" not in ran.out
     assert "reason\t [2Jgone fake line [bold]x\n" in ran.out
+
+
+def test_a_release_is_shown_with_its_stages_and_what_is_scheduled(flaghoist: Flaghoist, hub: FakeHub) -> None:
+    stages = [
+        {"segment": "canary", "started_at": "2026-03-01T10:00:00.000Z", "started_by": "ada", "start_reason": "",
+         "finished_at": "2026-03-01T11:00:00.000Z", "finish_reason": "promoted to early"},
+        {"segment": "early", "started_at": "2026-03-01T11:00:00.000Z", "started_by": "rule:gate",
+         "start_reason": "passed the gate of canary", "finished_at": None, "finish_reason": ""},
+    ]  # fmt: skip
+    due = {
+        "segment": "general",
+        "basis_points": 1250,
+        "not_before": "2026-03-02T01:00:00.000Z",
+        "actor": "ada",
+    }
+    hub.on(f"GET /releases/{ID}", (200, {**RELEASE, "stages": stages, "scheduled": due}))
+    lines = flaghoist("release", "show", ID).out.splitlines()
+    assert "scheduled\t12.5% of general not before 2026-03-02T01:00:00Z" in lines
+    assert lines[-2:] == [
+        "canary: from 2026-03-01T10:00:00Z by ada, to 2026-03-01T11:00:00Z (promoted to early)",
+        "early: from 2026-03-01T11:00:00Z by rule:gate (passed the gate of canary)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        pytest.param(
+            ["--override"],
+            "--override needs to say why; give --reason",
+            id="a gate passed over for no reason",
+        ),
+        pytest.param(["--not-before", "2026-11-26T02:00:00"], "is not a time with its zone", id="no zone"),
+        pytest.param(["--not-before", "soon"], "is not a time with its zone", id="no time"),
+    ],
+)
+def test_a_promotion_that_cannot_be_meant_is_wrong_usage(
+    flaghoist: Flaghoist, hub: FakeHub, options: list[str], sentence: str
+) -> None:
+    ran = flaghoist("release", "promote", ID, "--segment", "early", *options)
+    assert ran.code == 2 and sentence in ran.err and not hub.requests
