@@ -59,8 +59,8 @@ class Context(Protocol):
 class Ingest:
     """One slot. `start` runs its thread, `stop` ends it.
 
-    `now` gives ms since the epoch, `steady` s of a clock that is never set. `on_commit` is called on the slot's thread after every commit,
-    `on_arrivals` with the messages of it, refused ones included but for log lines.
+    `now` gives ms since the epoch, `steady` s of a clock that is never set. `on_commit` is called on the slot's thread
+    after every commit, `on_arrivals` with the messages of it, refused ones included but for log lines.
     `credentials` are read anew at each connection, so renewed files are taken up.
     """
 
