@@ -9,14 +9,17 @@ from __future__ import annotations
 import hashlib
 import os
 import string
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from edge import disk, state
 from edge.config import Paths
 from edge.errors import Stop
+from edge.fetch import file_sha256
 from topics import bundle
-from topics.archive import CHUNK, Gunzip, Member, Reader
+from topics.archive import CHUNK, Gunzip, Reader
 from topics.bundle import BundleInfo, FileEntry
 from topics.documents import Release
 from topics.errors import DecodeError
@@ -30,15 +33,43 @@ def stage(paths: Paths, release: Release, archive: Path, variables: dict[str, st
 
     Raises `Stop`: lasting when the content is at fault, else (a full disk) not. Nothing is left behind then.
     """
+    return _staged(paths, release, variables, lambda staging: _unpack(release, archive, staging))
+
+
+def assemble(
+    paths: Paths, release: Release, files: list[tuple[FileEntry, Path]], variables: dict[str, str]
+) -> bool:
+    """Make the folder of `release` from copies of `files`, checked as an unpacked bundle is.
+
+    False when a file is not (any more) what it should be. Raises `Stop` for a full disk, and for env templates that
+    cannot be filled. Nothing is left behind then.
+    """
+    try:
+        _staged(paths, release, variables, lambda staging: _copy_all(files, staging))
+    except ChangedError:
+        return False
+    return True
+
+
+class ChangedError(Exception):
+    """A file that was to be copied is not what it should be."""
+
+
+def _staged(
+    paths: Paths, release: Release, variables: dict[str, str], fill: Callable[[Path], list[FileEntry]]
+) -> BundleInfo:
+    """Let `fill` make the files in a folder of their own, check them, and give the folder its name."""
     staging = paths.releases / f".staging-{release.id}"
     try:
         disk.remove(staging)
-        disk.remove(paths.release(release.id))
-        files = _unpack(release, archive, staging)
+        staging.mkdir(mode=0o755)
+        files = fill(staging)
         info = _check(release, files, staging)
         render(paths, release.id, staging, variables)
         _sync(staging)
         state.remember_release(paths, release, bundle.checksums_bytes(files))
+        # Only now: what stands there, not as it was signed, may have given most of the files.
+        disk.remove(paths.release(release.id))
         staging.rename(paths.release(release.id))
         disk.fsync_dir(paths.releases)
     except OSError as error:
@@ -98,15 +129,6 @@ def scan(folder: Path) -> list[FileEntry]:
     return files
 
 
-def file_sha256(path: Path) -> str:
-    """Return the hash of a file's content."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(CHUNK):
-            digest.update(piece)
-    return digest.hexdigest()
-
-
 def render(paths: Paths, release_id: str, folder: Path, variables: dict[str, str]) -> None:
     """Fill `env/*.env.tmpl` of a release from the device's variables, outside the release's own folder.
 
@@ -129,7 +151,6 @@ def render(paths: Paths, release_id: str, folder: Path, variables: dict[str, str
 
 
 def _unpack(release: Release, archive: Path, staging: Path) -> list[FileEntry]:
-    staging.mkdir(mode=0o755)
     files = []
     most = bundle.unpacked_limit(release.bundle.size)
     try:
@@ -142,12 +163,33 @@ def _unpack(release: Release, archive: Path, staging: Path) -> list[FileEntry]:
                     path.mkdir(mode=0o755, exist_ok=True)
                     continue
                 _need_room(staging, member.size)
-                files.append(_write(reader, path, member))
+                digest, _ = _write(path, member.mode, reader.content(), most=member.size)
+                files.append(FileEntry(member.path, digest, member.size, member.mode))
     except DecodeError as error:
         raise Stop(f"the bundle is refused: {error.detail}", lasting=True) from None
     if reader.sha256 != release.bundle.tar_sha256:
         raise Stop("the tar in the bundle is not the one that was signed", lasting=True)
     return files
+
+
+def _copy_all(files: list[tuple[FileEntry, Path]], staging: Path) -> list[FileEntry]:
+    for entry, source in files:
+        path = staging / bundle.path(entry.path)
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        _need_room(staging, entry.size)
+        if not copy(source, path, entry):
+            raise ChangedError(entry.path)
+    return [entry for entry, _ in files]
+
+
+def copy(source: Path, path: Path, entry: FileEntry) -> bool:
+    """Copy a file durably to the new `path` with the entry's mode; False when it is not what the entry says.
+
+    The hash is that of the bytes that were written, so a file that changes meanwhile is noticed. Raises `OSError`.
+    """
+    with source.open("rb") as file:
+        written = _write(path, entry.mode, iter(partial(file.read, CHUNK), b""), most=entry.size)
+    return written == (entry.sha256, entry.size)
 
 
 def _need_room(folder: Path, size: int) -> None:
@@ -161,18 +203,22 @@ def _need_room(folder: Path, size: int) -> None:
         )
 
 
-def _write(reader: Reader, path: Path, member: Member) -> FileEntry:
-    digest = hashlib.sha256()
+def _write(path: Path, mode: int, pieces: Iterable[bytes], *, most: int) -> tuple[str, int]:
+    """Write a new file durably, at most `most` bytes and a piece; return hash and size of what was written."""
+    digest, size = hashlib.sha256(), 0
     # Exclusive: a file that is already there would mean that a name collided on this file system.
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, member.mode)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
     with os.fdopen(handle, "wb") as file:
-        for piece in reader.content():
+        for piece in pieces:
             digest.update(piece)
             file.write(piece)
+            size += len(piece)
+            if size > most:
+                break
         file.flush()
-        os.fchmod(file.fileno(), member.mode)
+        os.fchmod(file.fileno(), mode)
         os.fsync(file.fileno())
-    return FileEntry(member.path, digest.hexdigest(), member.size, member.mode)
+    return digest.hexdigest(), size
 
 
 def _check(release: Release, files: list[FileEntry], folder: Path) -> BundleInfo:

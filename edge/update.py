@@ -14,6 +14,7 @@ from edge import (
     activate,
     beliefs,
     clock,
+    delta,
     disk,
     facts,
     memory,
@@ -96,10 +97,7 @@ class Updater:
             if stage.reuse(self._paths, release, self._tools.variables):
                 self._to("verified")
             else:
-                fetcher = self._tools.fetcher(self._update.sources)
-                archive = fetcher.fetch(release, self._paths.downloads)
-                self._to("verified")
-                stage.stage(self._paths, release, archive, self._tools.variables)
+                self._obtain(release)
             self._to("staged")
             self._hooks().find(release.hook)
             self._ask_again(release)
@@ -107,6 +105,18 @@ class Updater:
             self._fail(stop)
             return
         self._activate()
+
+    def _obtain(self, release: Release) -> None:
+        """Stage the release: from files that stand here and the rest one by one, or from its whole bundle."""
+        fetcher = self._tools.fetcher(self._update.sources)
+        installed = (self._state.running, self._state.previous)
+        held = [each.release.id for each in installed if each]
+        if delta.make(self._paths, release, fetcher, held, self._tools.variables):
+            self._to("verified")
+        else:
+            archive = fetcher.fetch(release, self._paths.downloads)
+            self._to("verified")
+            stage.stage(self._paths, release, archive, self._tools.variables)
 
     def _ask_again(self, release: Release) -> None:
         """Refuse to activate what the hub no longer wants: much can be said during a download."""

@@ -19,7 +19,7 @@ def test_a_full_disk_fails_the_update_and_space_mends_it(box: Box, monkeypatch: 
     old, new = build(7), build(8)
     box.offer(old)
 
-    def full(*_: Any) -> None:
+    def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
@@ -81,7 +81,6 @@ def test_an_update_process_that_dies_again_and_again_is_given_up_on(box: Box) ->
     assert box.state.failed == []
 
 
-@pytest.mark.heavy
 def test_a_bundle_that_is_not_the_signed_one_is_never_installed(box: Box, source: Source) -> None:
     """Mix-and-match: the bundle of another release under this one's name."""
     old, new = build(7), build(8)
@@ -90,5 +89,5 @@ def test_a_bundle_that_is_not_the_signed_one_is_never_installed(box: Box, source
     box.hear(box.manifest(new))
     update = box.state.update
     assert update is not None and update.state == "failed"
-    assert "not the one that was signed" in update.reason or "early" in update.reason
+    assert "bytes where" in update.reason and "were signed" in update.reason
     assert box.state.running_id == old.id

@@ -13,13 +13,14 @@ import pytest
 from edge.config import Settings
 from edge.errors import Stop
 from edge.fetch import Fetcher, Sources
+from edge.fetch_turns import PATIENT
 from tests.edge.world import QUICK, Built, Source, build
 
 BIG = build(7, {"files/big": bytes(range(256)) * 4096 + b"".join(n.to_bytes(4, "big") for n in range(65536))})
 
 
 def fetcher(urls: list[str], hub: str = "", settings: Settings = QUICK, offset: int = 0) -> Fetcher:
-    sources = Sources(urls, hub or urls[0], lambda now: f"t{now}", lambda: None)  # type: ignore[arg-type, return-value]
+    sources = Sources(urls, hub or urls[0].partition("/artifacts/")[0], lambda now: f"t{now}", lambda: None)  # type: ignore[arg-type, return-value]
     return Fetcher(settings, sources, lambda: 1_000_000 + offset, lambda _seconds: None)
 
 
@@ -129,15 +130,26 @@ def test_a_wrong_start_of_a_part_is_noticed_and_thrown_away(source: Source, tmp_
 def test_a_tampered_bundle_is_given_up_on(source: Source, tmp_path: Path) -> None:
     other: Built = build(8)
     source.archives[BIG.id] = other.archive
-    with pytest.raises(Stop, match=r"ended|not the one that was signed"):
-        fetcher([source.template], settings=settings(download_seconds=0.5)).fetch(BIG.release, tmp_path)
-    source.archives[BIG.id] = bytes(len(BIG.archive))
-    with pytest.raises(Stop, match="not the one that was signed"):
+    with pytest.raises(Stop, match="it offers .* were signed") as caught:
         fetcher([source.template]).fetch(BIG.release, tmp_path)
+    assert caught.value.check == "bundle"
+    source.archives[BIG.id] = bytes(len(BIG.archive))
+    with pytest.raises(Stop, match="not the ones that were signed") as caught:
+        fetcher([source.template]).fetch(BIG.release, tmp_path)
+    assert caught.value.check == "bundle"
 
 
-def test_a_bundle_that_nobody_has_ends_in_time(source: Source, tmp_path: Path) -> None:
-    with pytest.raises(Stop, match=r"not downloaded within 0.2 s; .* answered 404") as caught:
+def test_a_bundle_that_nobody_has_is_given_up_on(source: Source, tmp_path: Path) -> None:
+    """D3: not resumed for ever against a 404; not condemned either, for somebody may have it later."""
+    with pytest.raises(Stop, match="answered 404") as caught:
+        fetcher([source.template]).fetch(BIG.release, tmp_path)
+    assert not caught.value.lasting
+    assert len(source.requests) == PATIENT.denials
+
+
+def test_a_bundle_that_does_not_come_in_time_is_given_up_on(source: Source, tmp_path: Path) -> None:
+    source.faults = [status(500)] * 10_000
+    with pytest.raises(Stop, match=r"not downloaded within 0.2 s; .* answered 500") as caught:
         fetcher([source.template], settings=settings(download_seconds=0.2)).fetch(BIG.release, tmp_path)
     assert not caught.value.lasting
 
@@ -251,7 +263,7 @@ def test_a_full_disk_ends_the_download_and_leaves_nothing(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("edge.fetch.os.fsync", full)
+        patch.setattr("edge.fetch_http.os.fsync", full)
         with pytest.raises(Stop, match="the disk is full") as caught:
             fetcher([source.template]).fetch(BIG.release, tmp_path)
         assert caught.value.full
