@@ -91,7 +91,6 @@ def put_back(
     the file, and `OSError`.
     """
     path = paths.release(release.id) / bundle.path(entry.path)
-    _clear(path, paths.release(release.id))
     document = Checksums([entry])
     source = _search([paths.release(each) for each in held], document).get(entry.sha256)
     beside = paths.downloads / f"{entry.sha256}.file"
@@ -102,6 +101,7 @@ def put_back(
             source = fetcher.blob(release, entry.sha256, entry.size, paths.downloads)
             if not stage.copy(source, beside, entry):
                 raise Stop(f"{entry.path} changed while it was put back")
+        _clear(path, paths.release(release.id))
         beside.replace(path)
         disk.fsync_dir(path.parent)
     finally:

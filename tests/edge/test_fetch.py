@@ -130,7 +130,7 @@ def test_a_wrong_start_of_a_part_is_noticed_and_thrown_away(source: Source, tmp_
 def test_a_tampered_bundle_is_given_up_on(source: Source, tmp_path: Path) -> None:
     other: Built = build(8)
     source.archives[BIG.id] = other.archive
-    with pytest.raises(Stop, match="it offers .* were signed") as caught:
+    with pytest.raises(Stop, match=r"it offers .* were signed") as caught:
         fetcher([source.template]).fetch(BIG.release, tmp_path)
     assert caught.value.check == "bundle"
     source.archives[BIG.id] = bytes(len(BIG.archive))
