@@ -95,7 +95,7 @@ def test_a_rule_that_changes_a_release_logs_the_event_with_its_name(world: World
 def test_a_failure_is_logged_under_the_id_that_the_caller_was_told(
     world: World, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*_words: Any) -> None:
+    def broken(*_words: Any, **_named: Any) -> None:
         raise ZeroDivisionError
 
     monkeypatch.setattr(world.deployment, "promote", broken)
