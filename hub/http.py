@@ -23,7 +23,7 @@ from hub.artifacts.service import Artifacts
 from hub.auth import Authenticator, guard
 from hub.caller import Caller
 from hub.deployment.catalogue import Catalogue
-from hub.deployment.routes import DeploymentController, Observed
+from hub.deployment.routes import DeploymentController, Observed, Reading
 from hub.deployment.service import Deployment
 from hub.live import LiveController
 from hub.metrics import Metrics, MetricsController
@@ -113,6 +113,8 @@ def application(services: Services, authenticator: Authenticator, version: str) 
     def provide(value: Any) -> Provide:
         return Provide(lambda: value, sync_to_thread=False)
 
+    injected = {name: getattr(services, name) for name in Services.__struct_fields__}
+    injected["reading"] = Reading(services.store, services.clock, services.observed)
     app = Litestar(
         route_handlers=[
             SharedController,
@@ -126,7 +128,7 @@ def application(services: Services, authenticator: Authenticator, version: str) 
             LiveController,
             MetricsController,
         ],
-        dependencies={name: provide(getattr(services, name)) for name in Services.__struct_fields__},
+        dependencies={name: provide(value) for name, value in injected.items()},
         guards=[guard(authenticator)],
         exception_handlers=HANDLERS,  # type: ignore[arg-type]
         openapi_config=OpenAPIConfig(

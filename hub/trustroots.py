@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hub import verified
 from hub.caller import Caller
 from hub.errors import Conflict, Invalid, NotFound
 from hub.events import Event, append
@@ -31,7 +32,7 @@ def latest_state(tx: Tx) -> TrustState:
             "`flaghoist root publish`.",
             rule="no_root",
         )
-    return TrustState(open_root(row["envelope"]), row["envelope"])
+    return verified.root(row["envelope"])
 
 
 def read(tx: Tx, version: int) -> bytes:

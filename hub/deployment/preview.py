@@ -7,14 +7,14 @@ from typing import Any, Final
 
 import msgspec
 
-from hub import trustroots
+from hub import trustroots, verified
 from hub.deployment.manifests import manifest_of
 from hub.deployment.views import facts_of, status_of
 from hub.desired import desired_of
 from hub.store import Row, Tx
 from topics.documents import Release
 from topics.eligibility import Facts, Zones, decide
-from topics.trust import TrustedDesired, TrustedManifest, TrustState, open_release
+from topics.trust import TrustedDesired, TrustedManifest, TrustState
 
 LISTED: Final = 500
 """Devices that are named; the rest are counted."""
@@ -30,15 +30,17 @@ def preview(
     tx: Tx, fleet: str, release: Row, segment: str, share: int, zones: Zones, *, now: int
 ) -> dict[str, Any]:
     """Return who in `segment` would take `release` at `share` basis points at `now` (ms), and why others would not."""
-    state = trustroots.latest_state(tx)
-    manifest = _manifest(tx, state, fleet, release, segment, share, now)
+    known = trustroots.latest_state(tx)
+    manifest = _manifest(tx, known, fleet, release, segment, share, now)
+    state = _having_seen(known, manifest.stable, manifest.candidate)
     locks: dict[str, Release] = {}
     reasons: Counter[str] = Counter()
     movers: list[str] = []
     for row in tx.all(_DEVICES, {"role": release["role"], "segment": segment}):
         lock = _lock(tx, state, row["version_lock"], locks)
         desired = TrustedDesired(desired_of(row, fleet, None, now), lock)
-        decision = decide(state, manifest, desired, _facts(row), now, zones)
+        believes = _having_seen(state, lock) if lock else state
+        decision = decide(believes, manifest, desired, _facts(row), now, zones)
         if decision.eligible and decision.release is not None and decision.release.id == release["id"]:
             reasons["eligible"] += 1
             if len(movers) < LISTED:
@@ -69,10 +71,16 @@ def _manifest(
     )
     return TrustedManifest(
         document,
-        open_release(state.root, stable["envelope"]) if stable else None,
-        open_release(state.root, release["envelope"]),
+        verified.release(state, stable["envelope"]) if stable else None,
+        verified.release(state, release["envelope"]),
         (),
     )
+
+
+def _having_seen(state: TrustState, *releases: Release | None) -> TrustState:
+    """Return the state of a device that was told of `releases`, whose floors it keeps to from then on."""
+    seen = [TrustState(state.root, state.root_bytes, floors={r.role: r.floor}) for r in releases if r]
+    return verified.floors(state, *seen)
 
 
 def _facts(row: Row) -> Facts:
@@ -91,5 +99,5 @@ def _lock(tx: Tx, state: TrustState, release_id: str | None, known: dict[str, Re
         row = tx.one("SELECT envelope FROM releases WHERE id = :id", {"id": release_id})
         if row is None:
             return None
-        known[release_id] = open_release(state.root, row["envelope"])
+        known[release_id] = verified.release(state, row["envelope"])
     return known[release_id]

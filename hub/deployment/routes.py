@@ -41,6 +41,14 @@ class Observed(msgspec.Struct, frozen=True):
     zones: Callable[[str], tzinfo | None]
 
 
+class Reading(msgspec.Struct, frozen=True):
+    """All that answering one question takes, in one: Litestar spends as long on three as on the answer."""
+
+    store: Store
+    clock: Clock
+    observed: Observed
+
+
 class ReleaseRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A signed release envelope (base64) and its rollout policy."""
 
@@ -211,22 +219,21 @@ class DeploymentController(Controller):
     @get(
         "/releases/{release_id:str}/eligibility/{device_id:str}",
         opt={"access": "device"},
-        sync_to_thread=True,
+        sync_to_thread=False,  # a few rows by their keys take less than handing them to a thread
     )
     def eligibility(
         self,
         request: AnyRequest,
-        store: NamedDependency[Store],
-        clock: NamedDependency[Clock],
-        observed: NamedDependency[Observed],
+        reading: NamedDependency[Reading],
         release_id: FromPath[str],
         device_id: FromPath[str],
     ) -> dict[str, Any]:
         """Say what the device would decide about the release, on the facts of its last heartbeat."""
         _own(request, device_id)
-        with store.read() as tx:
+        observed = reading.observed
+        with reading.store.read() as tx:
             found = views.eligibility(
-                tx, release_id, device_id, observed.fleet, observed.zones, now=clock.now()
+                tx, release_id, device_id, observed.fleet, observed.zones, now=reading.clock.now()
             )
         return {**found, "as_of": rfc3339(found["as_of"])}
 

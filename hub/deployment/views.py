@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from hub import trustroots
+from hub import trustroots, verified
 from hub.deployment import counts
 from hub.deployment.manifests import policy_of
 from hub.deployment.records import SELECT_RELEASE, get_release, release_view
@@ -19,15 +19,7 @@ from topics.eligibility import Decision, Facts, Zones, bucket, decide
 from topics.errors import DecodeError, TrustError
 from topics.messages import Status
 from topics.names import SEGMENTS
-from topics.trust import (
-    Clock,
-    TrustedDesired,
-    TrustedManifest,
-    TrustState,
-    accept_desired,
-    accept_manifest,
-    open_release,
-)
+from topics.trust import TrustedDesired, TrustedManifest, TrustState
 
 MAX_LIMIT = 500
 """Largest page of a list."""
@@ -87,13 +79,15 @@ def eligibility(
     state = trustroots.latest_state(tx)
     share = None
     try:
-        asked = _as_offered(state, _trusted_manifest(tx, state, device, now), release)
-        desired = _trusted_desired(tx, state, fleet, device_id, now)
+        after, manifest = _trusted_manifest(tx, state, device, now)
+        asked = _as_offered(state, manifest, release)
+        seen, desired = _trusted_desired(tx, state, fleet, device_id, now)
     except TrustError as error:
         decision = Decision("untrusted", check=error.check, detail=error.detail)
     else:
         share = asked.manifest.basis_points
-        decision = decide(state, asked, desired, facts, now, zones)
+        # The device raises its floor by what it is told, before its next heartbeat says so.
+        decision = decide(verified.floors(after, seen), asked, desired, facts, now, zones)
     return {
         "device_id": device_id,
         "release": release_id,
@@ -152,25 +146,24 @@ def status_of(body: bytes | None) -> Status | None:
         return None
 
 
-def _trusted_manifest(tx: Tx, state: TrustState, device: Row, now: int) -> TrustedManifest:
+def _trusted_manifest(tx: Tx, state: TrustState, device: Row, now: int) -> tuple[TrustState, TrustedManifest]:
     topic = MANIFEST.topic(state.fleet, role=device["role"], segment=device["segment"])
-    payload = retained(tx, topic)
-    return accept_manifest(state, topic, payload, Clock(now, True))[1]
+    return verified.manifest(state, topic, retained(tx, topic), now)
 
 
 def _trusted_desired(
     tx: Tx, state: TrustState, fleet: str, device_id: str, now: int
-) -> TrustedDesired | None:
+) -> tuple[TrustState, TrustedDesired | None]:
     topic = DESIRED.topic(fleet, id=device_id)
     row = tx.one("SELECT payload FROM retained WHERE topic = :topic", {"topic": topic})
-    return accept_desired(state, topic, row["payload"], Clock(now, True))[1] if row else None
+    return verified.desired(state, topic, row["payload"], now) if row else (state, None)
 
 
 def _as_offered(state: TrustState, manifest: TrustedManifest, release: Row) -> TrustedManifest:
     offered = {entry.id for entry in (manifest.stable, manifest.candidate) if entry}
     if release["id"] in offered or release["role"] != manifest.manifest.role:
         return manifest
-    candidate = open_release(state.root, release["envelope"])
+    candidate = verified.release(state, release["envelope"])
     changed = msgspec.structs.replace(
         manifest.manifest, candidate=release["envelope"], basis_points=0, paused=False
     )
@@ -195,7 +188,7 @@ def page(tx: Tx, *, role: str | None, limit: int, cursor: int | None) -> dict[st
         where.append("releases.role = :role")
         params["role"] = role
     rows = tx.all(
-        f"{SELECT_RELEASE} WHERE {' AND '.join(where)} ORDER BY releases.sequence DESC, releases.id LIMIT :limit",  # noqa: S608
+        f"{SELECT_RELEASE} WHERE {' AND '.join(where)} ORDER BY releases.sequence DESC, releases.id LIMIT :limit",
         params,
     )
     more = rows[limit - 1]["sequence"] if len(rows) > limit else None

@@ -21,14 +21,18 @@ from litestar import get
 
 from hub import config, logs
 from hub.app import Server
-from tests.benchmarks.registered import device_id, open_world
+from hub.desired import hoist_desired
+from tests.benchmarks.registered import ADMIN, open_world
 from tests.e2e.fleet import NotObservedError
+from tests.hub.world import World
 
 ROOT: Final = Path(__file__).parents[2]
 CONNECTIONS: Final = 8
 SECONDS: Final = 3.0
 ROUNDS: Final = 5
 PAGES: Final = 15
+ASKED: Final = 1000
+"""Devices that eligibility is asked of."""
 ANSWER: Final = {
     "device_id": "shop-0000042",
     "release": "kiosk-1-aaaaaaaaaaaa",
@@ -117,13 +121,30 @@ def pages(serving: Serving) -> dict[str, float]:
     return found
 
 
-def eligibility(serving: Serving, say: Callable[[str], None]) -> dict[str, Any]:
-    """Return requests/s of eligibility against the bare handlers, taken in turns; the median of each."""
-    release = "kiosk-2-" + "a" * 12
+def prepare(world: World, sequence: int) -> list[str]:
+    """Promote a release to the canaries and return the paths that ask whether each of them takes it.
+
+    Registration hoists a desired state for every device; filling in bulk does not, so those asked about get theirs.
+    """
+    release = world.publish(sequence)
+    world.now += 1000
+    world.deployment.promote(release, "canary", 100, ADMIN)
+    with world.store.write() as tx:
+        rows = tx.all(
+            "SELECT device_id FROM devices WHERE role = 'kiosk' AND segment = 'canary' ORDER BY device_id LIMIT :most",
+            {"most": ASKED},
+        )
+        for row in rows:
+            hoist_desired(tx, world.signer, row["device_id"], world.now)
+    return [f"/releases/{release}/eligibility/{row['device_id']}" for row in rows]
+
+
+def eligibility(serving: Serving, asked: list[str], say: Callable[[str], None]) -> dict[str, Any]:
+    """Return requests/s of eligibility, of the paths `asked`, against the bare handlers: medians of turns."""
     paths: dict[str, Callable[[int], str]] = {
         "bare": lambda _: "/bare",
         "bare_of_an_operator": lambda _: "/bare-of-an-operator",
-        "eligibility": lambda n: f"/releases/{release}/eligibility/{device_id(n * 7 % 1000 // 10 * 10)}",
+        "eligibility": lambda n: asked[n % len(asked)],
     }
     rates: dict[str, list[float]] = {name: [] for name in paths}
     for _ in range(ROUNDS):
