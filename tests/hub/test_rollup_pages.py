@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,10 +11,20 @@ from hub.telemetry.retention import Keep
 from hub.telemetry.thinning import Thinning
 from hub.times import parse_rfc3339, rfc3339
 from tests.hub.world import World
+from tests.hub.world import world as open_world
 from topics.messages import Probes
 
 HOUR = 3_600_000
 DAY = 24 * HOUR
+
+
+@pytest.fixture(scope="module")
+def still(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A hub with a device, for tests that change nothing."""
+    with open_world(tmp_path_factory.mktemp("hub")) as made:
+        made.trust_root()
+        made.device("shop-1")
+        yield made
 
 
 def at_midnight(world: World) -> int:
@@ -138,11 +149,10 @@ def test_days_are_read_from_hours_and_from_folded_days_alike(world: World) -> No
         ),
     ],
 )
-def test_what_cannot_be_meant_is_refused(world: World, query: str, status: int, rule: str) -> None:
-    world.device("shop-1")
-    answer = get(world, query)
+def test_what_cannot_be_meant_is_refused(still: World, query: str, status: int, rule: str) -> None:
+    answer = get(still, query)
     assert (answer.status_code, answer.json()["rule"]) == (status, rule)
 
 
-def test_a_device_that_is_not_there_has_no_rollups(world: World) -> None:
-    assert get(world, device="shop-404").status_code == 404
+def test_a_device_that_is_not_there_has_no_rollups(still: World) -> None:
+    assert get(still, device="shop-404").status_code == 404
