@@ -37,6 +37,7 @@ class Size(NamedTuple):
     moments: int
 
 
+@pytest.mark.timeout(300)
 def test_what_was_acknowledged_counts_once_though_ingest_and_broker_are_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
