@@ -49,6 +49,10 @@ class ExecSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     stop_seconds: Annotated[int, Meta(ge=1, le=300)] = 10
 
 
+VariableName = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}\Z")]
+"""A variable of an env template, as `device.env` sets it."""
+
+
 class BundleInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """`bundle.json`: what the role's author decides; the signed release repeats what devices decide by."""
 
@@ -60,6 +64,7 @@ class BundleInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     probation_seconds: Annotated[int, Meta(ge=0, le=86_400)] = 30
     probe_interval_seconds: Annotated[float, Meta(ge=0.1, le=3600)] = 5.0
     allow_unpinned_images: bool = False
+    variables: Annotated[list[VariableName], Meta(max_length=256)] | None = None
     floor: Count = 0
     feature_flags: dict[Name, bool | Integer | Name] = {}
     migration: Text = ""

@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from hub.artifacts.lint import role as lint
+from hub.artifacts.lint.findings import Finding, errors
+from hub.artifacts.lint.source import TEXT_LIMIT
 from hub.artifacts.verify import verify_bundle
 from hub.cli import members, pack
 from hub.cli.errors import Refused
@@ -26,17 +30,40 @@ SIGNATURES_ROOM: Final = 1024
 """Bytes that an envelope needs beside its payload, for several signatures."""
 
 
+class Faulty(Refused):
+    """The role has errors; `findings` are all that was found, warnings included."""
+
+    def __init__(self, folder: str, findings: list[Finding]) -> None:
+        first, *others = errors(findings)
+        super().__init__(
+            f"{folder} has {len(others) + 1} errors, the first: {first.sentence}"
+            if others
+            else first.sentence
+        )
+        self.findings = findings
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A built release: its folder, itself, whether the folder is `new`, and what was found (warnings only)."""
+
+    folder: Path
+    release: Release
+    new: bool
+    findings: list[Finding]
+
+
 def build(
     repository: Repository, commit: Commit, *, role: str, fleet: str, sequence: int, out: Path
-) -> tuple[Path, Release, bool]:
-    """Build the release of `role` at `commit` below `out`; return its folder, itself, and whether it is new.
+) -> Built:
+    """Build the release of `role` at `commit` below `out`.
 
     The same arguments give the same bytes, so a folder that is already there is left as it is, signatures
     included, when it holds the same release. Raises `Refused` and `SetupError`.
     """
     folder = f"roles/{role}"
     entries = repository.entries(commit.oid, folder)
-    chosen = members.choose(entries, folder)
+    chosen, found = members.choose(entries, folder)
     target = out / make_release_id(role, sequence, commit.oid)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -44,7 +71,7 @@ def build(
             made = Path(scratch) / target.name
             made.mkdir()
             with repository.blobs() as blobs:
-                info = members.check(chosen, role, folder, blobs.read)
+                info, found = _judge(chosen, found, blobs, role, folder)
                 policy = _policy(entries, folder, blobs)
                 packed = _pack(made / BUNDLE, chosen, blobs)
             release = make_release(info, packed, commit, fleet=fleet, sequence=sequence)
@@ -53,13 +80,29 @@ def build(
             (made / PAYLOAD).write_bytes(codec.encode(release))
             if policy is not None:
                 (made / POLICY).write_bytes(policy)
-            return target, release, _put(made, target)
+            return Built(target, release, _put(made, target), found)
     except Invalid as error:
         raise Refused(f"{folder} makes no bundle that a hub would take: {error.detail.rstrip('.')}") from None
     except OSError as error:
         raise SetupError(
             f"cannot write below {out} ({error.strerror}); choose another --out or free some space"
         ) from None
+
+
+def _judge(
+    chosen: list[members.Member], found: list[Finding], blobs: Blobs, role: str, folder: str
+) -> tuple[BundleInfo, list[Finding]]:
+    entries = {member.path: member.entry for member in chosen}
+    judged = lint.judge(
+        [member.source for member in chosen],
+        lambda file: blobs.read(entries[file.path]),
+        folder=f"{folder}/",
+        role=role,
+    )
+    found = [*found, *judged.findings]
+    if judged.info is None or errors(found):
+        raise Faulty(folder, found)
+    return judged.info, found
 
 
 def make_release(
@@ -117,10 +160,8 @@ def _policy(entries: list[Entry], folder: str, blobs: Blobs) -> bytes | None:
     entry = next((entry for entry in entries if entry.path == members.POLICY), None)
     if entry is None:
         return None
-    if entry.size > members.TEXT_LIMIT:
-        raise Refused(
-            f"{folder}/{members.POLICY} is larger than {members.TEXT_LIMIT} bytes; it is not a policy"
-        )
+    if entry.size > TEXT_LIMIT:
+        raise Refused(f"{folder}/{members.POLICY} is larger than {TEXT_LIMIT} bytes; it is not a policy")
     data = blobs.read(entry)
     check_policy(data, f"{folder}/{members.POLICY}")
     return data

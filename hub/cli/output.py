@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from hub.artifacts.lint.findings import Finding
 from hub.usage import clean
 
 
@@ -47,6 +48,12 @@ def remark(text: str) -> None:
     """Say something to a person that is not part of the result."""
     if sys.stderr.isatty():
         print(clean(text), file=sys.stderr, flush=True)
+
+
+def findings(found: Iterable[Finding]) -> None:
+    """Say what was found in a role, in a pipe as well: CI shows it to whoever has to mend it."""
+    for finding in found:
+        print(clean(f"{finding.severity}: {finding.sentence}"), file=sys.stderr, flush=True)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

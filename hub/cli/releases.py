@@ -88,20 +88,37 @@ def build(
             )
         hub = connect(url, token_file)
         sequence = 1 + max((int(item["sequence"]) for item in hub.items("/releases", role=role)), default=0)
-    folder, made, new = builder.build(repository, commit, role=role, fleet=fleet, sequence=sequence, out=out)
+    try:
+        built = builder.build(repository, commit, role=role, fleet=fleet, sequence=sequence, out=out)
+    except builder.Faulty as error:
+        if as_json:
+            output.emit_json({"findings": error.findings})
+        elif len(error.findings) > 1:
+            output.findings(error.findings)
+        raise
+    made = built.release
     if as_json:
-        output.emit_json({"id": made.id, "folder": str(folder), "new": new, "release": made})
+        output.emit_json(
+            {
+                "id": made.id,
+                "folder": str(built.folder),
+                "new": built.new,
+                "release": made,
+                "findings": built.findings,
+            }
+        )
         return
+    output.findings(built.findings)
     output.fields(
         [
             ("release", made.id),
-            ("folder", folder),
+            ("folder", built.folder),
             ("commit", made.commit),
             ("version", made.version),
             ("bundle", f"{made.bundle.size} bytes, sha256 {made.bundle.sha256}"),
         ]
     )
-    if not new:
+    if not built.new:
         output.remark("it was there already, with the same bytes")
 
 
