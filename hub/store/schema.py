@@ -181,7 +181,7 @@ CREATE TABLE presence_log (
     last_at INTEGER NOT NULL, times INTEGER NOT NULL
 );
 
-CREATE INDEX presence_log_by_device ON presence_log (device_key, at);
+CREATE INDEX presence_log_by_device ON presence_log (device_key);
 
 CREATE INDEX events_by_role ON events (role, at) WHERE device_id IS NULL;
 """

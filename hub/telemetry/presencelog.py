@@ -11,7 +11,8 @@ Rules, each a row of the tests:
 4. Nothing else is put together: every time that a device went offline stands for itself.
 5. A device has at most `MOST` entries; the oldest go first.
 
-An entry never changes its `at`, so that a list of them can be read page by page while devices come and go.
+The newest is the one that was written last, whatever the hub's clock did meanwhile. An entry never changes its `at`,
+so that a list of them can be read page by page while devices come and go.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def put(tx: Tx, entries: list[tuple[int, Entry]], now: int) -> None:
 
 
 _NEWEST: Final = """
-SELECT id, state FROM presence_log WHERE device_key = :key ORDER BY at DESC, id DESC LIMIT 2
+SELECT id, state FROM presence_log WHERE device_key = :key ORDER BY id DESC LIMIT 2
 """
 _PUT: Final = """
 INSERT INTO presence_log (device_key, at, state, reason, boot, session, next_wake, last_at, times)
@@ -78,5 +79,5 @@ WHERE id = :id
 """
 _CUT: Final = """
 DELETE FROM presence_log WHERE id IN (
-    SELECT id FROM presence_log WHERE device_key = :key ORDER BY at DESC, id DESC LIMIT 1000 OFFSET :most)
+    SELECT id FROM presence_log WHERE device_key = :key ORDER BY id DESC LIMIT 1000 OFFSET :most)
 """

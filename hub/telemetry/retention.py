@@ -190,8 +190,7 @@ ORDER BY reports.device_key, reports.spool, reports.n LIMIT :limit
 """
 _OLD_PRESENCES: Final = """
 SELECT id FROM presence_log AS old WHERE id > :after AND last_at < :before AND (
-    EXISTS (SELECT 1 FROM presence_log AS newer WHERE newer.device_key = old.device_key AND newer.at >= old.at
-        AND (newer.at > old.at OR newer.id > old.id))
+    EXISTS (SELECT 1 FROM presence_log AS newer WHERE newer.device_key = old.device_key AND newer.id > old.id)
     OR NOT EXISTS (SELECT 1 FROM devices WHERE devices.key = old.device_key))
 ORDER BY id LIMIT :limit
 """

@@ -117,6 +117,15 @@ def test_a_device_that_comes_and_goes_for_ever_keeps_its_newest_entries(world: W
     assert log(world, "shop-2") == [("online", "connected", 1)]
 
 
+def test_a_clock_that_is_set_back_changes_nothing_about_what_came_last(world: World) -> None:
+    world.device("shop-1")
+    say(world, ("online", 1))
+    world.now -= 60 * MINUTE
+    say(world, ("offline", 1), ("online", 2), ("online", 3))
+    found = rows(world.store, "SELECT state, times FROM presence_log ORDER BY id")
+    assert [tuple(row.values()) for row in found] == [("online", 1), ("offline", 1), ("online", 2)]
+
+
 # Silence
 
 
