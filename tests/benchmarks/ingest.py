@@ -124,7 +124,15 @@ def summary(found: dict[str, Any], heats: Sequence[Heat]) -> dict[str, Any]:
         "ingest_ratio_tls": f"flaghoist_tls_{_short(next(h for h in heats if h.contenders is TLS).devices)}_ratio",
         "memory_mb_100k": f"flaghoist_{largest}_memory_mb",
     }
-    return {name: found[key] for name, key in names.items()}
+    smallest = _short(next(heat.devices for heat in heats if heat.contenders is PLAIN))
+    growth_of = {
+        "growth_1k_to_100k_rate": "rate",
+        "growth_1k_to_100k_memory": "memory_mb",
+    }
+    return {name: found[key] for name, key in names.items()} | {
+        name: round(found[f"flaghoist_{largest}_{what}"] / found[f"flaghoist_{smallest}_{what}"], 2)
+        for name, what in growth_of.items()
+    }
 
 
 def main() -> None:
@@ -164,7 +172,7 @@ def main() -> None:
             )
         if "growth" in parts:
             say("growth of the database")
-            devices, days = (10, 1) if chosen.small else (200, 7)
+            devices, days = (100, 1) if chosen.small else (200, 7)
             grown = growth.measure(folder / "growth", devices, days)
             figures |= {key: round(value) for key, value in grown.items()}
             notes.append(
