@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import tzinfo
 from functools import partial
@@ -24,12 +24,12 @@ from hub.access.keys import ApiKeys
 from hub.artifacts.files import BundleFiles
 from hub.artifacts.service import Artifacts
 from hub.broker import hoister as hoisting
-from hub.broker.arrivals import Uplink
 from hub.broker.config import BrokerSettings
 from hub.broker.credentials import Credentials, service_credentials
 from hub.broker.doorkeeper import Doorkeeper
 from hub.broker.evict import evict
 from hub.broker.guard import put_out
+from hub.broker.handon import hand_on
 from hub.broker.ingest import Ingest, IngestSettings
 from hub.broker.mosquitto import Mosquitto
 from hub.caller import rule
@@ -63,9 +63,6 @@ from topics.channels import Principal
 _log = structlog.get_logger("hub")
 STOP_S = 5
 DATABASE = "hub.db"
-MOST_LINES = 8_000
-"""Lines of one batch that sinks are given. A batch is this large only when a backlog is drained, four times a second
-and far faster than a sink may write: making more lines would slow that down for nothing."""
 
 
 class Server(uvicorn.Server):
@@ -278,24 +275,6 @@ def _ingest(
     slot = IngestSettings(settings.fleet, broker.service_port)
     credentials = _credentials(settings, authorities, slot.name)
     return Ingest(store, slot, credentials, now=now_ms, on_arrivals=partial(hand_on, lines))
-
-
-def hand_on(lines: Lines, arrivals: Sequence[Uplink]) -> None:
-    """Give what ingest has committed to the sinks: of a batch that is part of a backlog, the newest."""
-    if not lines.sinks:
-        return
-    if len(arrivals) > MOST_LINES:
-        lines.skip(len(arrivals) - MOST_LINES)
-        arrivals = arrivals[-MOST_LINES:]
-    now = now_ms()
-    parts_of = ((arrival, arrival.topic.split("/")) for arrival in arrivals)
-    lines.extend(
-        [
-            (levels[-1], levels[-3], a.payload, a.content_type, now)
-            for a, levels in parts_of
-            if len(levels) > 4
-        ]
-    )
 
 
 def _credentials(settings: config.Settings, authorities: Authorities, name: str) -> Credentials:

@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from hub.app import hand_on
 from hub.broker import commit
+from hub.broker.handon import hand_on
 from hub.broker.ingest import Ingest, IngestSettings
 from hub.broker.reduce import Uplink, reduce
 from hub.store import SqliteStore
