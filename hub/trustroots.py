@@ -96,7 +96,8 @@ def _check_releases(tx: Tx, root: Root) -> None:
     """Refuse a root under which devices would refuse the manifests that stand: they would be out of reach."""
     for row in tx.all(
         "SELECT DISTINCT releases.id, releases.envelope FROM segments "
-        "JOIN releases ON releases.id = segments.stable_id OR releases.id = segments.candidate_id ORDER BY 1"
+        "JOIN releases ON releases.id = segments.stable_id OR releases.id = segments.candidate_id "
+        "OR segments.waypoints LIKE '%\"' || releases.id || '\"%' ORDER BY 1"
     ):
         try:
             open_release(root, row["envelope"])

@@ -93,8 +93,9 @@ class Catalogue:
                 rule="immutable",
             )
         tx.execute("UPDATE releases SET envelope = :data WHERE id = :id", {"data": data, "id": known["id"]})
-        offered = "stable_id = :id OR candidate_id = :id"
-        hoist_where(tx, self._signer, offered, {"id": known["id"]}, self._sources, now)
+        offered = "stable_id = :id OR candidate_id = :id OR waypoints LIKE :quoted"
+        params = {"id": known["id"], "quoted": f'%"{known["id"]}"%'}
+        hoist_where(tx, self._signer, offered, params, self._sources, now)
         record(tx, "release.signed_again", known["id"], known["role"], caller, now)
         return release_view(get_release(tx, known["id"]))
 

@@ -6,7 +6,6 @@ have been without an end for longer than the time-out.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -27,11 +26,12 @@ _HEARD: Final = (
 
 # Only what has had no end for the time-out is looked at; who is heard of by heartbeats is not lost.
 _SILENT: Final = f"""
-SELECT segment, COUNT(*) AS devices, SUM(CASE WHEN heard >= :judged_from THEN 1 ELSE 0 END) AS fresh FROM (
-    SELECT attempts.segment AS segment, {_HEARD} AS heard
+SELECT release_id, segment, epoch, COUNT(*) AS devices,
+    SUM(CASE WHEN heard >= :judged_from THEN 1 ELSE 0 END) AS fresh FROM (
+    SELECT attempts.release_id AS release_id, attempts.segment AS segment, attempts.epoch AS epoch, {_HEARD} AS heard
     FROM attempts LEFT JOIN device_latest ON device_latest.device_key = attempts.device_key
     WHERE attempts.release_id = :release AND attempts.{_OPEN} AND attempts.updated_at < :silent_before
-) AS waited WHERE heard < :silent_before GROUP BY segment
+) AS waited WHERE heard < :silent_before GROUP BY 1, 2, 3
 """  # noqa: S608  (our own constants)
 
 
@@ -54,30 +54,27 @@ def known(tx: Tx, release: Row, policy: Policy, *, now: int, observed_since: int
     silent_before = now - policy.failure.update_timeout_seconds * 1000
     if observed_since >= silent_before:
         silent_before = -1
-    rows = tx.all(
-        "SELECT * FROM rollout_counts WHERE release_id = :release AND devices > 0", {"release": release["id"]}
-    )
-    silent = {
-        row["segment"]: (row["devices"], row["fresh"])
-        for row in tx.all(
-            _SILENT,
-            {
-                "release": release["id"],
-                "silent_before": silent_before,
-                "judged_from": release["judged_from"],
-            },
-        )
-    }
+    asked = {"silent_before": silent_before, "judged_from": release["judged_from"]}
+    counted, silent = _rows(tx, release["id"], asked)
+    rows = [(row, row["epoch"] >= release["epoch"]) for row in counted]
+    for step in tx.all("SELECT * FROM ways WHERE release_id = :id", {"id": release["id"]}):
+        # On the way to the release: a step that was taken well says nothing of it yet.
+        taken, waited = _rows(tx, step["step_id"], asked)
+        rows += [
+            (row, row["epoch"] >= step["judged_epoch"])
+            for row in taken
+            if _is_step(row, step) and _outcome(row) != "committed"
+        ]
+        silent += [row for row in waited if _is_step(row, step)]
     found = Known({}, {}, {})
-    for segment in sorted({row["segment"] for row in rows}):
-        here = [row for row in rows if row["segment"] == segment]
-        lost, fresh = silent.get(segment, (0, 0))
-        found.all[segment] = _counts(here, lost, lambda _: True)
-        found.judged[segment] = _counts(
-            here, fresh, lambda row: row["epoch"] >= release["epoch"], lost - fresh
-        )
+    for segment in sorted({row["segment"] for row, _ in rows}):
+        here = [(row, is_new) for row, is_new in rows if row["segment"] == segment]
+        lost = sum(row["devices"] for row in silent if row["segment"] == segment)
+        fresh = sum(row["fresh"] for row in silent if row["segment"] == segment)
+        found.all[segment] = _counts([(row, True) for row, _ in here], lost)
+        found.judged[segment] = _counts(here, fresh, lost - fresh)
         refused: dict[str, int] = {}
-        for row in here:
+        for row, _ in here:
             if row["state"] == "refused":
                 refused[row["detail"]] = refused.get(row["detail"], 0) + row["devices"]
         if refused:
@@ -85,12 +82,23 @@ def known(tx: Tx, release: Row, policy: Policy, *, now: int, observed_since: int
     return found
 
 
-def _counts(rows: list[Row], lost: int, counted: Callable[[Row], bool], forgiven: int = 0) -> Counts:
-    """Add up `rows`. A failure that is not `counted`, or one of the `forgiven`, is as if it had not begun."""
+def _rows(tx: Tx, release_id: str, asked: dict[str, int]) -> tuple[list[Row], list[Row]]:
+    counted = tx.all(
+        "SELECT * FROM rollout_counts WHERE release_id = :release AND devices > 0", {"release": release_id}
+    )
+    return counted, tx.all(_SILENT, {"release": release_id, **asked})
+
+
+def _is_step(row: Row, step: Row) -> bool:
+    return bool(row["segment"] == step["segment"] and row["epoch"] >= step["epoch"])
+
+
+def _counts(rows: list[tuple[Row, bool]], lost: int, forgiven: int = 0) -> Counts:
+    """Add up rows, each with whether it is new: an old failure is as if it had not begun, one of the `forgiven` too."""
     sums = dict.fromkeys(("committed", "failed", "rolled_back", "drifted", "safe_mode", "open"), 0)
-    for row in rows:
+    for row, is_new in rows:
         outcome = _outcome(row)
-        if outcome in ("committed", "open") or (outcome and counted(row)):
+        if outcome in ("committed", "open") or (outcome and is_new):
             sums[outcome] += row["devices"]
     in_progress = sums.pop("open") - forgiven
     return Counts(began=sum(sums.values()) + in_progress, lost=lost, **sums)

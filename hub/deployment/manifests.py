@@ -7,6 +7,7 @@ from typing import Any, Literal, cast
 import msgspec
 
 from hub.deployment.policy import Policy
+from hub.deployment.waypoints import Step, steps_to
 from hub.signer import MANIFEST_LIFETIME_MS, Signer
 from hub.store import Row, Tx
 from topics.channels import MANIFEST
@@ -36,18 +37,33 @@ def hoist_segment(tx: Tx, signer: Signer, role: str, segment: str, sources: list
         raise LookupError(f"no segment row for {role}/{segment}")
     stable, candidate = _release(tx, row["stable_id"]), _release(tx, row["candidate_id"])
     topic = MANIFEST.topic(signer.fleet, role=role, segment=segment)
+    steps = steps_to(tx, (stable, candidate))
+    tx.execute(
+        "UPDATE segments SET waypoints = :steps WHERE role = :role AND segment = :segment",
+        {
+            "steps": msgspec.json.encode([step.release.id for step in steps]).decode(),
+            "role": role,
+            "segment": segment,
+        },
+    )
     signer.hoist(
         tx,
         topic,
         "manifest",
-        lambda issued_at: manifest_of(signer.fleet, row, stable, candidate, sources, issued_at),
+        lambda issued_at: manifest_of(signer.fleet, row, stable, candidate, steps, sources, issued_at),
         now=now,
         expires_at=now + MANIFEST_LIFETIME_MS,
     )
 
 
 def manifest_of(
-    fleet: str, row: Row, stable: Row | None, candidate: Row | None, sources: list[str], issued_at: int
+    fleet: str,
+    row: Row,
+    stable: Row | None,
+    candidate: Row | None,
+    steps: list[Step],
+    sources: list[str],
+    issued_at: int,
 ) -> Manifest:
     """Return the manifest that a segment's row asks for; the candidate's policy counts, else the stable one's."""
     policy = policy_of(candidate or stable)
@@ -66,6 +82,7 @@ def manifest_of(
         rollback_from=row["rollback_from"],
         spread_seconds=policy.spread_seconds,
         window=policy.window,
+        waypoints=[step.envelope for step in steps],
         sources=sources,
     )
 

@@ -10,10 +10,11 @@ import msgspec
 from hub import trustroots, verified
 from hub.deployment.manifests import manifest_of
 from hub.deployment.views import facts_of, status_of
+from hub.deployment.waypoints import steps_to
 from hub.desired import desired_of
 from hub.store import Row, Tx
 from topics.documents import Release
-from topics.eligibility import Facts, Zones, decide
+from topics.eligibility import Facts, Zones, decide, takes_candidate
 from topics.trust import TrustedDesired, TrustedManifest, TrustState
 
 LISTED: Final = 500
@@ -32,17 +33,21 @@ def preview(
     """Return who in `segment` would take `release` at `share` basis points at `now` (ms), and why others would not."""
     known = trustroots.latest_state(tx)
     manifest = _manifest(tx, known, fleet, release, segment, share, now)
-    state = _having_seen(known, manifest.stable, manifest.candidate)
+    state = _having_seen(known, manifest.stable, manifest.candidate, *manifest.waypoints)
     locks: dict[str, Release] = {}
     reasons: Counter[str] = Counter()
+    by_way: Counter[str] = Counter()
     movers: list[str] = []
     for row in tx.all(_DEVICES, {"role": release["role"], "segment": segment}):
         lock = _lock(tx, state, row["version_lock"], locks)
         desired = TrustedDesired(desired_of(row, fleet, None, now), lock)
         believes = _having_seen(state, lock) if lock else state
         decision = decide(believes, manifest, desired, _facts(row), now, zones)
-        if decision.eligible and decision.release is not None and decision.release.id == release["id"]:
+        step = decision.release.id if decision.eligible and decision.release is not None else None
+        if step is not None and _leads_to(step, release["id"], row, manifest, lock):
             reasons["eligible"] += 1
+            if step != release["id"]:
+                by_way[step] += 1
             if len(movers) < LISTED:
                 movers.append(row["device_id"])
         else:
@@ -51,9 +56,19 @@ def preview(
     return {
         "devices": sum(reasons.values()),
         "by_reason": dict(sorted(reasons.items())),
+        "by_waypoint": dict(sorted(by_way.items())),
         "would_move": movers,
         "more": reasons["eligible"] - len(movers),
     }
+
+
+def _leads_to(step: str, release_id: str, row: Row, manifest: TrustedManifest, lock: Release | None) -> bool:
+    """Whether the release that a device would start now is the one that is asked about, or the way to it."""
+    if step == release_id:
+        return True
+    is_on_the_way = any(waypoint.id == step for waypoint in manifest.waypoints)
+    share = manifest.manifest.basis_points
+    return is_on_the_way and lock is None and takes_candidate(release_id, row["device_id"], share)
 
 
 def _manifest(
@@ -66,14 +81,15 @@ def _manifest(
     if row is None:
         raise LookupError(f"no segment row for {release['role']}/{segment}")
     stable = tx.one("SELECT * FROM releases WHERE id = :id", {"id": row["stable_id"]})
+    steps = steps_to(tx, (stable, release))
     document = msgspec.structs.replace(
-        manifest_of(fleet, row, stable, release, [], now), basis_points=share, paused=False
+        manifest_of(fleet, row, stable, release, steps, [], now), basis_points=share, paused=False
     )
     return TrustedManifest(
         document,
         verified.release(state, stable["envelope"]) if stable else None,
         verified.release(state, release["envelope"]),
-        (),
+        tuple(step.release for step in steps),
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from hub.caller import Caller
-from hub.deployment import counts, rules, schedules, stages
+from hub.deployment import counts, rules, schedules, stages, waypoints
 from hub.deployment.manifests import hoist_segment, hoist_where, policy_of
 from hub.deployment.policy import Policy
 from hub.deployment.records import check_trusted, get_release, record, release_view, set_state
@@ -117,6 +117,7 @@ class Deployment:
             for other, _ in self._others(tx, release):
                 self._supersede(tx, get_release(tx, other), release_id, caller, now)
             schedules.take(tx, release_id)
+            waypoints.begin(tx, release, target)
             tx.execute(
                 "UPDATE segments SET candidate_id = :release, basis_points = :share, paused = 0, "
                 "event = 'update_available' WHERE role = :role AND segment = :segment",
@@ -184,11 +185,12 @@ class Deployment:
                 return release_view(release)
             if release["state"] not in ("paused", "halted"):
                 raise Conflict(f"{release_id} is {release['state']}, not paused or halted.", rule="state")
-            tx.execute(
-                "UPDATE releases SET judged_from = :now, epoch = releases.epoch + 1 "
-                "WHERE id = :id AND state = 'halted'",
-                {"now": now, "id": release_id},
-            )
+            if release["state"] == "halted":
+                tx.execute(
+                    "UPDATE releases SET judged_from = :now, epoch = releases.epoch + 1 WHERE id = :id",
+                    {"now": now, "id": release_id},
+                )
+                waypoints.look_past(tx, release_id)
             stages.go_on(tx, release_id, now)
             set_state(tx, release_id, "rolling", reason, now)
             self._hoist_candidates(tx, release, "paused = 0, event = 'update_available'", now)

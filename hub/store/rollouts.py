@@ -48,6 +48,13 @@ CREATE TABLE schedules (
     actor TEXT NOT NULL, reason TEXT NOT NULL, created_at INTEGER NOT NULL
 );
 
+ALTER TABLE segments ADD COLUMN waypoints TEXT NOT NULL DEFAULT '[]';
+
+CREATE TABLE ways (
+    release_id TEXT NOT NULL, segment TEXT NOT NULL, step_id TEXT NOT NULL, epoch INTEGER NOT NULL,
+    judged_epoch INTEGER NOT NULL, PRIMARY KEY (release_id, segment, step_id)
+) WITHOUT ROWID;
+
 ALTER TABLE attempts ADD COLUMN epoch INTEGER NOT NULL DEFAULT 0;
 
 ALTER TABLE attempts ADD COLUMN aftermath TEXT NOT NULL DEFAULT '';
