@@ -101,6 +101,7 @@ def put_back(
             source = fetcher.blob(release, entry.sha256, entry.size, paths.downloads)
             if not stage.copy(source, beside, entry):
                 raise Stop(f"{entry.path} changed while it was put back")
+        disk.fsync(beside)
         _clear(path, paths.release(release.id))
         beside.replace(path)
         disk.fsync_dir(path.parent)

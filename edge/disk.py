@@ -17,6 +17,15 @@ def is_full(error: OSError) -> bool:
     return error.errno in FULL
 
 
+def fsync(path: Path) -> None:
+    """Make the content and mode of a file durable. Raises `OSError`."""
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def fsync_dir(path: Path) -> None:
     """Make the names in folder `path` durable. Raises `OSError`."""
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)

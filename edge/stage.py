@@ -183,7 +183,7 @@ def _copy_all(files: list[tuple[FileEntry, Path]], staging: Path) -> list[FileEn
 
 
 def copy(source: Path, path: Path, entry: FileEntry) -> bool:
-    """Copy a file durably to the new `path` with the entry's mode; False when it is not what the entry says.
+    """Copy a file to the new `path` with the entry's mode; False when it is not what the entry says.
 
     The hash is that of the bytes that were written, so a file that changes meanwhile is noticed. Raises `OSError`.
     """
@@ -204,7 +204,7 @@ def _need_room(folder: Path, size: int) -> None:
 
 
 def _write(path: Path, mode: int, pieces: Iterable[bytes], *, most: int) -> tuple[str, int]:
-    """Write a new file durably, at most `most` bytes and a piece; return hash and size of what was written."""
+    """Write a new file, at most `most` bytes and a piece; return hash and size of what was written."""
     digest, size = hashlib.sha256(), 0
     # Exclusive: a file that is already there would mean that a name collided on this file system.
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
@@ -215,9 +215,7 @@ def _write(path: Path, mode: int, pieces: Iterable[bytes], *, most: int) -> tupl
             size += len(piece)
             if size > most:
                 break
-        file.flush()
         os.fchmod(file.fileno(), mode)
-        os.fsync(file.fileno())
     return digest.hexdigest(), size
 
 
@@ -239,7 +237,10 @@ def _check(release: Release, files: list[FileEntry], folder: Path) -> BundleInfo
 
 
 def _sync(folder: Path) -> None:
-    for parent, _, _ in os.walk(folder):
+    """Force every file to disk, then the names: all at the end, so that the file system does most of it at once."""
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            disk.fsync(Path(parent, name))
         disk.fsync_dir(Path(parent))
 
 

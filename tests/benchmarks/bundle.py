@@ -1,0 +1,250 @@
+"""What it costs a device to take a bundle: time, memory, and bytes when little has changed.
+
+Verify and stage (the archive's hash, unpacking, every file's hash, everything forced to disk) stands against
+`sha256sum` followed by `tar xzf` of the same file, which check no file and force nothing to disk. Half of the files
+are text-like, half cannot be packed. Pairs take turns, so that a busy machine slows both; medians are printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import io
+import json
+import random
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Final
+
+if __package__ in (None, ""):  # run by its path
+    sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from edge import delta, stage
+from edge.config import Paths, Settings
+from edge.fetch import Fetcher, Sources, is_whole
+from tests.benchmarks import updaters
+from tests.edge.blobs import layout
+from tests.edge.world import Built, build
+from topics import codec
+from topics.documents import Release
+
+FILES: Final = 50
+SIZES_MB: Final = (1, 10, 100)
+SMALL_MB: Final = (1, 4)
+MB: Final = 1_000_000
+
+
+def make(mb: int) -> Built:
+    """Return a bundle of 50 files whose archive has about `mb` MB."""
+    chance = random.Random(mb)
+    words = [chance.randbytes(4).hex().encode() for _ in range(3000)]
+    each = int(1.15 * mb * MB) // FILES  # the text-like half packs well
+    files = {}
+    for n in range(FILES - 2):  # and bundle.json and files/app.txt
+        if n % 2:
+            files[f"files/lib/{n:02}.bin"] = chance.randbytes(each)
+        else:
+            files[f"files/text/{n:02}.txt"] = b" ".join(chance.choices(words, k=each // 4))
+    return build(7, files)
+
+
+def compare(folder: Path, built: Built, rounds: int) -> dict[str, float]:
+    """Return the medians of ours (s), theirs (s) and their ratio."""
+    archive = folder / "archive"
+    archive.write_bytes(built.archive)
+    paths = Paths(folder / "state")
+    paths.make()
+    ours, theirs = [], []
+    for _ in range(rounds):
+        out = folder / "out"
+        shutil.rmtree(out, ignore_errors=True)
+        out.mkdir()
+        began = time.perf_counter()
+        subprocess.run(["sha256sum", archive], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(["tar", "xzf", archive, "-C", out], check=True)
+        theirs.append(time.perf_counter() - began)
+        shutil.rmtree(paths.release(built.id), ignore_errors=True)
+        began = time.perf_counter()
+        assert is_whole(archive, built.release)
+        stage.stage(paths, built.release, archive, {})
+        ours.append(time.perf_counter() - began)
+    pairs = [our / their for our, their in zip(ours, theirs, strict=True)]
+    return {
+        "ours": statistics.median(ours),
+        "theirs": statistics.median(theirs),
+        "ratio": statistics.median(pairs),
+    }
+
+
+class Counted(SimpleHTTPRequestHandler):
+    """Serves a folder, `checksums` packed for who takes it so; counts what goes either way, headers and all."""
+
+    moved: int = 0
+
+    def do_GET(self) -> None:
+        Counted.moved += len(self.requestline) + 2 + len(self.headers.as_bytes())
+        self.wfile = _Counting(self.wfile)
+        if self.path.endswith("/checksums") and "gzip" in self.headers.get("Accept-Encoding", ""):
+            packed = gzip.compress(Path(self.translate_path(self.path)).read_bytes(), mtime=0)
+            self.send_response(200)
+            self.send_header("Content-Encoding", "gzip")
+            self.send_header("Content-Length", str(len(packed)))
+            self.end_headers()
+            self.wfile.write(packed)
+        else:
+            super().do_GET()
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+class _Counting(io.BufferedIOBase):
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def write(self, data: Any) -> int:
+        Counted.moved += len(data)
+        return int(self._file.write(data))
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[str]:
+    """Serve `folder` and yield its URL."""
+
+    def handler(*arguments: Any) -> Counted:
+        return Counted(*arguments, directory=str(folder))
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def fetcher(url: str) -> Fetcher:
+    sources = Sources([url + "/artifacts/{role}/{release}/bundle"], url, lambda _: "x" * 250, lambda: None)  # type: ignore[arg-type, return-value]
+    return Fetcher(Settings(), sources, lambda: 0)
+
+
+def memory(folder: Path, built: Built) -> float:
+    """Return the peak memory (MB) of a process that fetches, verifies and stages a bundle."""
+    site, state = folder / "site", folder / "memory"
+    top = site / "artifacts" / built.release.role / built.id
+    top.mkdir(parents=True)
+    (top / "bundle").write_bytes(built.archive)
+    (folder / "release").write_bytes(codec.encode(built.release))
+    with serving(site) as url:
+        command = [sys.executable, "-m", "tests.benchmarks.bundle"]
+        command += ["--take", url, str(folder / "release"), str(state)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+    return float(done.stdout)
+
+
+def take(url: str, release_file: str, state: str) -> None:
+    """Fetch and stage, as the update process of a device does, and print this process's peak memory (MB)."""
+    release = codec.decode(Path(release_file).read_bytes(), Release, limit=64 * 1024)
+    paths = Paths(Path(state))
+    paths.make()
+    stage.stage(paths, release, fetcher(url).fetch(release, paths.downloads), {})
+    # Not `getrusage`, whose peak begins with that of the process that started this one.
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert found is not None
+    print(int(found[1]) * 1024 / MB)
+
+
+def delta_overhead(folder: Path) -> tuple[int, int]:
+    """Return (bytes moved beside the one file that changed, that file's size) for a bundle of 50 files."""
+    chance = random.Random(1)
+    files = {f"files/lib/{n:02}.bin": chance.randbytes(20_000) for n in range(FILES - 2)}
+    same = {"files/app.txt": b"app"}
+    old = build(7, files | same, info={"version": "1.0.0"})
+    changed = chance.randbytes(20_000)
+    new = build(8, files | same | {"files/lib/07.bin": changed}, info={"version": "1.0.0"})
+    site = folder / "site"
+    for path, data in layout(new).items():
+        target = site / path.lstrip("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+    paths = Paths(folder / "state")
+    paths.make()
+    archive = folder / "archive"
+    archive.write_bytes(old.archive)
+    stage.stage(paths, old.release, archive, {})
+    with serving(site) as url:
+        Counted.moved = 0
+        assert delta.make(paths, new.release, fetcher(url), [old.id], {}), "the whole bundle would be fetched"
+    assert stage.stands(paths, new.release)
+    return Counted.moved - len(changed), len(changed)
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def measure(folder: Path, sizes: tuple[int, ...]) -> dict[str, float]:
+    """Return every figure; people read them on standard error as they come."""
+    figures: dict[str, float] = {}
+    peaks = []
+    built, place = make(sizes[0]), folder
+    for mb in sizes:
+        place = folder / f"{mb}"
+        place.mkdir()
+        built = make(mb)
+        found = compare(place, built, 15 if mb <= 10 else 7)
+        peaks.append(memory(place, built))
+        say(
+            f"{len(built.archive) / MB:6.1f} MB: verify+stage {found['ours']:.3f} s, sha256sum and tar xzf "
+            f"{found['theirs']:.3f} s, ratio {found['ratio']:.2f}; peak memory {peaks[-1]:.1f} MB"
+        )
+        figures[f"stage_seconds_{mb}mb"] = round(found["ours"], 4)
+        figures[f"baseline_seconds_{mb}mb"] = round(found["theirs"], 4)
+        figures[f"stage_ratio_{mb}mb"] = round(found["ratio"], 3)
+    others = updaters.prepare(place / "others", place / "archive", built.release.bundle.sha256)
+    for name, verify in others.items():
+        figures[f"{name}_verify_seconds_{sizes[-1]}mb"] = round(
+            statistics.median(verify() for _ in range(5)), 4
+        )
+        say(f"        {name} verifies the same archive in {figures[f'{name}_verify_seconds_{mb}mb']:.3f} s")
+    (folder / "delta").mkdir()
+    overhead, size = delta_overhead(folder / "delta")
+    say(f"delta: one file of {size} bytes in a bundle of {FILES} changed, {overhead} bytes moved beside it")
+    figures["memory_growth_mb"] = round(peaks[-1] - peaks[0], 2)
+    figures["memory_peak_mb"] = round(max(peaks), 1)
+    figures["delta_overhead_bytes"] = overhead
+    return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="What it costs a device to take a bundle.")
+    parser.add_argument("--json", action="store_true", help="print the figures as one JSON object")
+    parser.add_argument("--small", action="store_true", help="1 and 4 MB only")
+    parser.add_argument("--take", nargs=3, metavar=("URL", "RELEASE", "STATE"), help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    if chosen.take:
+        take(*chosen.take)
+        return
+    with tempfile.TemporaryDirectory(prefix="bundle-") as name:
+        figures = measure(Path(name), SMALL_MB if chosen.small else SIZES_MB)
+    if chosen.json:
+        print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()

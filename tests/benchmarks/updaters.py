@@ -1,0 +1,91 @@
+"""How long RAUC and SWUpdate take to verify the same archive, wrapped and signed as each of them wants it.
+
+Both from Debian's packages (rauc, squashfs-tools, swupdate, cpio, openssl); what is not installed is left out.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+RAUC_MANIFEST = """[update]
+compatible=bench
+version=1
+[bundle]
+format=plain
+[image.rootfs]
+filename=bundle.img
+"""
+SW_DESCRIPTION = """software = {{ version = "1"; hardware-compatibility: [ "1.0" ]; files: (
+  {{ filename = "bundle.img"; path = "/nowhere"; sha256 = "{sha256}"; }} ); }}
+"""
+
+
+def prepare(folder: Path, archive: Path, sha256: str) -> dict[str, Callable[[], float]]:
+    """Return, by updater, what verifies its wrapping of `archive` once and returns the seconds it took."""
+    folder.mkdir()
+    ready: dict[str, Callable[[], float]] = {}
+    if not shutil.which("openssl"):
+        return ready
+    _run(
+        *(
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-keyout",
+            "key.pem",
+            "-out",
+            "cert.pem",
+        ),
+        *("-subj", "/CN=bench", "-days", "30", "-addext", "extendedKeyUsage=emailProtection,codeSigning"),
+        cwd=folder,
+    )
+    if shutil.which("rauc") and shutil.which("mksquashfs"):
+        ready["rauc"] = _rauc(folder, archive)
+    if shutil.which("swupdate") and shutil.which("cpio"):
+        ready["swupdate"] = _swupdate(folder, archive, sha256)
+    return ready
+
+
+def _rauc(folder: Path, archive: Path) -> Callable[[], float]:
+    content = folder / "rauc"
+    content.mkdir()
+    shutil.copy(archive, content / "bundle.img")
+    (content / "manifest.raucm").write_text(RAUC_MANIFEST)
+    _run("rauc", "--cert", "cert.pem", "--key", "key.pem", "bundle", "rauc", "bench.raucb", cwd=folder)
+    return lambda: _run("rauc", "info", "--keyring", "cert.pem", "bench.raucb", cwd=folder)
+
+
+def _swupdate(folder: Path, archive: Path, sha256: str) -> Callable[[], float]:
+    content = folder / "swupdate"
+    content.mkdir()
+    shutil.copy(archive, content / "bundle.img")
+    (content / "sw-description").write_text(SW_DESCRIPTION.format(sha256=sha256))
+    _run(
+        *("openssl", "cms", "-sign", "-in", "sw-description", "-out", "sw-description.sig", "-binary"),
+        *("-signer", "../cert.pem", "-inkey", "../key.pem", "-outform", "DER", "-nosmimecap"),
+        cwd=content,
+    )
+    with (folder / "bench.swu").open("wb") as file:
+        subprocess.run(
+            ["cpio", "--quiet", "-o", "-H", "crc"],
+            cwd=content,
+            input=b"sw-description\nsw-description.sig\nbundle.img\n",
+            stdout=file,
+            check=True,
+        )
+    return lambda: _run("swupdate", "-c", "-H", "bench:1.0", "-k", "cert.pem", "-i", "bench.swu", cwd=folder)
+
+
+def _run(*command: str, cwd: Path) -> float:
+    began = time.perf_counter()
+    done = subprocess.run(command, cwd=cwd, capture_output=True, check=False, timeout=120)
+    if done.returncode:
+        raise RuntimeError(f"{command[0]} ended with {done.returncode}: {done.stderr.decode()[-500:]}")
+    return time.perf_counter() - began
