@@ -25,13 +25,13 @@ from edge import (
     roots,
     safemode,
     schedule,
-    state,
 )
 from edge.beliefs import Beliefs, Refusal
+from edge.ledger import Ledger
 from edge.memory import Memory
 from edge.outbound import Outbound
 from edge.outside import Outside
-from edge.state import State, Update
+from edge.state import State
 from topics import channels, codec
 from topics.eligibility import Decision
 from topics.errors import ContractError
@@ -50,9 +50,6 @@ class Agent:
     def __init__(self, outside: Outside) -> None:
         self._out = outside
         self._paths, self._settings = outside.paths, outside.settings
-        self._state = state.load(self._paths)
-        stored = memory.need(self._paths)
-        self._beliefs = self._reopen(memory.booted(stored, outside.clock.wall(), outside.entropy(4)))
         self._outbound = Outbound(
             outside.link,
             outside.spool,
@@ -61,6 +58,11 @@ class Agent:
             device_id=outside.device.device_id,
             steady=outside.clock.steady,
         )
+        booted = memory.booted(memory.need(self._paths), outside.clock.wall(), outside.entropy(4))
+        held = beliefs.reopen(
+            booted, outside.device.device_id, clock.judge(booted.trust, outside.clock.wall())
+        )
+        self._kept = Ledger(self._paths, held, self._outbound, outside.jobs)
         self._online = False
         self._seq = 0
         self._refusals: dict[str, tuple[str, bytes]] = {}
@@ -78,19 +80,17 @@ class Agent:
     def start(self) -> None:
         """Begin: carry on what was under way, and see that the committed release runs."""
         try:
-            memory.save(self._paths, self._memory)
+            self._kept.believe(self.beliefs)
         except OSError as error:
             # The boot counter is not worth stopping for; its random part still tells the starts apart.
             log.warning("cannot write %s: %s", self._paths.memory, error.strerror)
         with self._guard():
-            self._drain()
+            self._kept.drain()
             self._job()
 
     def will(self) -> tuple[str, bytes]:
         """Count a connection; return topic and body of the last will that the next one leaves."""
-        changed = records.changed(self._memory, session=self._memory.session + 1)
-        self._beliefs = Beliefs(changed, self._beliefs.manifest, self._beliefs.desired)
-        memory.save(self._paths, changed)
+        self._kept.remember(records.changed(self.memory, session=self.memory.session + 1))
         return self._outbound.topic("presence"), codec.encode(self._presence("offline", at=0))
 
     def on_connected(self) -> None:
@@ -147,18 +147,16 @@ class Agent:
             self._tick()
 
     def _progress(self) -> None:
-        self._state = state.load(self._paths)
-        self._spool_update()
+        self._kept.reread()
         self._heartbeat()
 
     def _job_end(self, code: int) -> None:
-        self._state = state.load(self._paths)
-        self._drain()
-        under_way = self._under_way
+        self._kept.reread()
+        under_way = self._kept.under_way
         if under_way is not None:
             log.warning("the update process ended with %d while %s", code, under_way.state)
             if under_way.starts >= MAX_STARTS and under_way.state in ("downloading", "verified", "staged"):
-                self.change_state(attempts.given_up(self._state, self._out.clock.wall(), self._memory.boot))
+                self.change_state(attempts.given_up(self.state, self._out.clock.wall(), self.memory.boot))
             else:
                 self._wake_in(schedule.jitter(self._settings, self._respawns))
                 self._respawns += 1
@@ -175,7 +173,7 @@ class Agent:
         self._outbound.tick()
         if self._wake_at is not None and now >= self._wake_at:
             self._wake_at = None
-            if self._under_way is not None and not self._out.jobs.busy:
+            if self._kept.under_way is not None and not self._out.jobs.busy:
                 self._job()
             self.consider()
         if self._check_at is not None and now >= self._check_at and not self._out.jobs.busy:
@@ -195,9 +193,9 @@ class Agent:
     @property
     def settled(self) -> bool:
         """Whether everything retained was heard, nothing runs and every report has its receipt."""
-        wanted = beliefs.topics_of(self._memory, self._out.device.device_id)[1:]
+        wanted = beliefs.topics_of(self.memory, self._out.device.device_id)[1:]
         heard = all(topic in self._heard for topic in wanted)
-        quiet = not self._out.jobs.busy and self._under_way is None and not self._outbound.awaiting
+        quiet = not self._out.jobs.busy and self._kept.under_way is None and not self._outbound.awaiting
         return heard and quiet and not self._outbound.depth
 
     @property
@@ -213,7 +211,12 @@ class Agent:
     @property
     def update_interval(self) -> float:
         """Seconds between heartbeats."""
-        return self._settings.heartbeat_seconds or self._memory.update_interval
+        return self._settings.heartbeat_seconds or self.memory.update_interval
+
+    @property
+    def next_heartbeat(self) -> float | None:
+        """When the next regular heartbeat is due, on the monotonic clock."""
+        return self._heartbeat_at
 
     def sleep_until(self, next_wake: int) -> None:
         """Say that the device sleeps until `next_wake` (s since the epoch)."""
@@ -226,7 +229,7 @@ class Agent:
     # Judging what arrives
 
     def _judge(self, topic: str, body: bytes) -> None:
-        before = self._beliefs
+        before = self.beliefs
         outcome = beliefs.take(before, self._out.device.device_id, topic, body, self._clock)
         if isinstance(outcome, Refusal):
             self._refused(outcome, body)
@@ -236,8 +239,7 @@ class Agent:
             if was_refused:
                 self.consider()
             return
-        memory.save(self._paths, outcome.memory)
-        self._beliefs = outcome
+        self._kept.believe(outcome)
         self._resubscribe(before)
         if outcome.memory.trust.root is not before.memory.trust.root:
             # What only the new keys sign may have come before them.
@@ -247,20 +249,20 @@ class Agent:
 
     def _refused(self, refusal: Refusal, body: bytes) -> None:
         log.warning("%s: refused by check %s: %s", refusal.topic, refusal.check, refusal.detail)
-        if refusal.topic in beliefs.topics_of(self._memory, self._out.device.device_id):
+        if refusal.topic in beliefs.topics_of(self.memory, self._out.device.device_id):
             self._refusals[refusal.topic] = (refusal.check, body)
         self._verdict = Decision("untrusted", check=refusal.check, detail=refusal.detail)
-        if not beliefs.is_reported(self._memory, refusal):
+        if not beliefs.is_reported(self.memory, refusal):
             report = attempts.refusal_report(
-                refusal, self._memory, self._state.running_id, self._out.clock.wall()
+                refusal, self.memory, self.state.running_id, self._out.clock.wall()
             )
-            self._remember(memory.with_report(memory.with_refusal(self._memory, refusal.key), report))
+            self._kept.remember(memory.with_report(memory.with_refusal(self.memory, refusal.key), report))
         self._ask_for_roots(refusal)
         self._heartbeat()
 
     def _ask_for_roots(self, refusal: Refusal) -> None:
         """A root that does not follow on ours: those between are fetched, once per connection."""
-        version = self._memory.trust.root.version
+        version = self.memory.trust.root.version
         gap = refusal.check in ("root_threshold", "root_version")
         if gap and refusal.topic == self._root_topic and version not in self._roots_asked:
             self._roots_asked.add(version)
@@ -274,7 +276,7 @@ class Agent:
     def _resubscribe(self, before: Beliefs) -> None:
         device_id = self._out.device.device_id
         old = beliefs.topics_of(before.memory, device_id)[1]
-        if self._online and old != beliefs.topics_of(self._memory, device_id)[1]:
+        if self._online and old != beliefs.topics_of(self.memory, device_id)[1]:
             self._refusals.pop(old, None)
             self._out.link.unsubscribe([old])
             self._out.link.subscribe(self._subscriptions())
@@ -284,7 +286,7 @@ class Agent:
 
     def consider(self) -> None:
         """Carry out what is pending and decide anew, unless an update is under way."""
-        if self._out.jobs.busy or self._under_way is not None:
+        if self._out.jobs.busy or self._kept.under_way is not None:
             commands.urgent(self)
             return
         safemode.obey(self)
@@ -294,16 +296,16 @@ class Agent:
 
     def decide_now(self, retry: str | None = None) -> Decision:
         """Return what `decide` says at this moment; `retry` is a release that may be tried although it failed."""
-        offered = beliefs.topics_of(self._memory, self._out.device.device_id)[1]
+        offered = beliefs.topics_of(self.memory, self._out.device.device_id)[1]
         own = facts.of(
             self._out.device,
             self._settings,
-            self._beliefs,
-            self._state,
+            self.beliefs,
+            self.state,
             retry=retry,
             refused=self._refusals.get(offered, ("", b""))[0],
         )
-        return facts.verdict(self._beliefs, own, self._clock)
+        return facts.verdict(self.beliefs, own, self._clock)
 
     def _decide(self, *, retry: str | None) -> None:
         decision = self.decide_now(retry)
@@ -315,8 +317,8 @@ class Agent:
             self._verdict = decision
         if decision.eligible:
             wait = schedule.wait(
-                self._beliefs,
-                self._state,
+                self.beliefs,
+                self.state,
                 decision,
                 self._settings,
                 device_id=self._out.device.device_id,
@@ -334,11 +336,11 @@ class Agent:
     def begin(self, decision: Decision, *, command: str = "", retry: bool = False) -> None:
         """Start the update that was decided on. Raises `OSError`."""
         begun = attempts.begun(
-            self._state, self._beliefs, decision, self._out.clock.wall(), command=command, retry=retry
+            self.state, self.beliefs, decision, self._out.clock.wall(), command=command, retry=retry
         )
         self.change_state(begun)
-        if self._memory.armed:
-            self._remember(records.changed(self._memory, armed=""))
+        if self.memory.armed:
+            self._kept.remember(records.changed(self.memory, armed=""))
         if begun.update is not None:
             log.info("starting %s (attempt %d)", begun.update.release.id, begun.update.attempt)
         self._job()
@@ -349,22 +351,22 @@ class Agent:
     @property
     def memory(self) -> Memory:
         """What is believed and done."""
-        return self._memory
+        return self._kept.memory
 
     @property
     def state(self) -> State:
         """The update's state."""
-        return self._state
+        return self._kept.state
 
     @property
     def beliefs(self) -> Beliefs:
         """What is believed, opened."""
-        return self._beliefs
+        return self._kept.beliefs
 
     @property
     def now_ms(self) -> int:
         """The best that is known of the time, in ms."""
-        return self._memory.trust.time(self._clock)
+        return self.memory.trust.time(self._clock)
 
     @property
     def wall(self) -> int:
@@ -373,13 +375,11 @@ class Agent:
 
     def change_memory(self, changed: Memory) -> None:
         """Make a new memory durable and send its reports. Raises `OSError`."""
-        self._remember(changed)
+        self._kept.remember(changed)
 
     def change_state(self, changed: State) -> None:
         """Make a new state durable and send its reports; only while no update process runs. Raises `OSError`."""
-        state.save(self._paths, changed)
-        self._state = changed
-        self._drain()
+        self._kept.advance(changed)
 
     def report_now(self) -> None:
         """Send a heartbeat at once."""
@@ -401,10 +401,6 @@ class Agent:
             self._wake_in(self._settings.resend_seconds)
 
     @property
-    def _memory(self) -> Memory:
-        return self._beliefs.memory
-
-    @property
     def _root_topic(self) -> str:
         return channels.TRUST_ROOT.topic(self._out.device.fleet)
 
@@ -414,54 +410,19 @@ class Agent:
 
     @property
     def _clock(self) -> Clock:
-        return clock.judge(self._beliefs.memory.trust, self._out.clock.wall())
-
-    @property
-    def _under_way(self) -> Update | None:
-        current = self._state.update
-        ended = ("committed", "failed", "rolled_back", "refused")
-        return current if current is not None and current.state not in ended else None
-
-    def _reopen(self, stored: Memory) -> Beliefs:
-        now = clock.judge(stored.trust, self._out.clock.wall())
-        return beliefs.reopen(stored, self._out.device.device_id, now)
+        return clock.judge(self.beliefs.memory.trust, self._out.clock.wall())
 
     def _subscriptions(self) -> list[tuple[str, int]]:
         return channels.device_subscriptions(
-            self._out.device.fleet, self._out.device.device_id, self._memory.role, self._memory.segment
+            self._out.device.fleet, self._out.device.device_id, self.memory.role, self.memory.segment
         )
 
     def _job(self) -> None:
         if self._out.jobs.busy:
             return
         self._check_at = None
-        if self._under_way is not None:
-            counted = records.changed(self._under_way, starts=self._under_way.starts + 1)
-            self._state = records.changed(self._state, update=counted)
-            state.save(self._paths, self._state)
+        self._kept.count_start()
         self._out.jobs.start()
-
-    def _remember(self, changed: Memory) -> None:
-        memory.save(self._paths, changed)
-        self._beliefs = Beliefs(changed, self._beliefs.manifest, self._beliefs.desired)
-        self._drain()
-
-    def _spool_update(self) -> bool:
-        return self._outbound.take(f"update:{self._state.id}", self._state.outbox)
-
-    def _drain(self) -> None:
-        """Move reports from the outboxes to the spool; a full disk leaves them where they are."""
-        try:
-            if self._memory.outbox and self._outbound.take(f"memory:{self._memory.id}", self._memory.outbox):
-                emptied = records.changed(self._memory, outbox=[])
-                memory.save(self._paths, emptied)
-                self._beliefs = Beliefs(emptied, self._beliefs.manifest, self._beliefs.desired)
-            if self._state.outbox and self._spool_update() and not self._out.jobs.busy:
-                emptied_state = records.changed(self._state, outbox=[])
-                state.save(self._paths, emptied_state)
-                self._state = emptied_state
-        except OSError as error:
-            log.warning("reports cannot be written down: %s; they are kept for later", error.strerror)
 
     def _wake_in(self, seconds: float) -> None:
         at = self._now + max(0.0, seconds)
@@ -471,28 +432,29 @@ class Agent:
         self, what: Literal["online", "sleeping", "offline"], *, at: int | None = None, next_wake: int = 0
     ) -> Presence:
         return Presence(
-            boot=self._memory.boot,
-            session=self._memory.session,
+            boot=self.memory.boot,
+            session=self.memory.session,
             state=what,
             at=max(0, self.wall) if at is None else at,
             next_wake=next_wake,
         )
 
     def _heartbeat(self) -> None:
-        self._heartbeat_at = self._now + self.update_interval
+        device_id = self._out.device.device_id
+        self._heartbeat_at = schedule.next_heartbeat(device_id, self._now, self.update_interval)
         if not self._online:
             return
-        self._drain()
+        self._kept.drain()
         self._seq += 1
         self._outbound.send(
             "status",
             heartbeat.build(
                 self._out.device,
                 self._settings,
-                self._beliefs,
-                self._state,
+                self.beliefs,
+                self.state,
                 self._verdict,
-                readings=probes.read(self._paths.root, self._state.restarts),
+                readings=probes.read(self._paths.root, self.state.restarts),
                 seq=self._seq,
                 clock=self._clock,
                 spool_depth=self._outbound.depth,

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import random
 import selectors
 import signal
 import time
 from typing import Any, Final, Literal
 
+from edge import schedule
 from edge.agent import Agent
 from edge.config import Settings
 from edge.errors import NotReady
@@ -155,13 +155,8 @@ class Runner:
                 self._failures = 0
             self._connected_at = None
             self._agent.on_disconnected()
-        cap = min(
-            self._settings.backoff_base_seconds * 2 ** min(self._failures, 30),
-            self._settings.backoff_cap_seconds,
-        )
+        self._connect_at = now + schedule.reconnect(self._settings, self._failures)
         self._failures += 1
-        # Full jitter: a fleet that lost its broker at one moment must not come back at one.
-        self._connect_at = now + random.random() * cap  # noqa: S311
         level = logging.INFO if reason == self._last_reason else logging.WARNING
         log.log(level, "not connected: %s", reason)
         self._manager.tell(f"STATUS=not connected: {reason}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 from edge.beliefs import Beliefs
@@ -42,6 +43,25 @@ def wait(
     spread = manifest.manifest.spread_seconds
     place = spread * bucket(release.id, device_id) / BUCKETS
     return min(place - (now - manifest.manifest.issued_at) / 1000, float(spread))
+
+
+def next_heartbeat(device_id: str, now: float, interval: float) -> float:
+    """Return when the next regular heartbeat is due: the device's own place in the interval, after `now` (s).
+
+    What makes a whole fleet report at one moment (a broker that came back, a promotion) must not make it report at
+    one moment ever after. So a heartbeat for a reason of its own does not move the regular ones.
+    """
+    place = bucket("heartbeat", device_id) / BUCKETS
+    return (math.floor(now / interval - place) + 1 + place) * interval
+
+
+def reconnect(settings: Settings, failures: int) -> float:
+    """Return the wait in s before connecting again after `failures` connections in a row that did not last.
+
+    Full jitter: a fleet that lost its broker at one moment must not come back at one.
+    """
+    cap = min(settings.backoff_base_seconds * 2.0 ** min(failures, 30), settings.backoff_cap_seconds)
+    return random.random() * cap  # noqa: S311  (spreads load, guards nothing)
 
 
 def jitter(settings: Settings, tries: int) -> float:
