@@ -1,0 +1,96 @@
+"""What the agent must not forget: its beliefs, the update's state, and reports on their way to the spool.
+
+Every change is on disk before it is held here, so what is read here has always been made durable.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from edge import memory, records, state
+from edge.beliefs import Beliefs
+from edge.config import Paths
+from edge.memory import Memory
+from edge.outbound import Outbound
+from edge.outside import Jobs
+from edge.state import State, Update
+
+ENDED: Final = ("committed", "failed", "rolled_back", "refused")
+
+log = logging.getLogger("flaghoist")
+
+
+class Ledger:
+    """Holds `beliefs` and `state`. Methods that write raise `OSError`, unless they say otherwise."""
+
+    def __init__(self, paths: Paths, held: Beliefs, outbound: Outbound, jobs: Jobs) -> None:
+        self._paths = paths
+        self._beliefs = held
+        self._state = state.load(paths)
+        self._outbound = outbound
+        self._jobs = jobs
+
+    @property
+    def beliefs(self) -> Beliefs:
+        """What is believed, opened."""
+        return self._beliefs
+
+    @property
+    def memory(self) -> Memory:
+        """What is believed and done."""
+        return self._beliefs.memory
+
+    @property
+    def state(self) -> State:
+        """The update's state."""
+        return self._state
+
+    @property
+    def under_way(self) -> Update | None:
+        """The update that has not ended."""
+        current = self._state.update
+        return current if current is not None and current.state not in ENDED else None
+
+    def believe(self, held: Beliefs) -> None:
+        """Make new beliefs durable."""
+        memory.save(self._paths, held.memory)
+        self._beliefs = held
+
+    def remember(self, changed: Memory) -> None:
+        """Make a new memory durable, the documents staying as they are, and take up its reports."""
+        self.believe(Beliefs(changed, self._beliefs.manifest, self._beliefs.desired))
+        self.drain()
+
+    def advance(self, changed: State) -> None:
+        """Make a new state durable and take up its reports; only while no update process runs."""
+        state.save(self._paths, changed)
+        self._state = changed
+        self.drain()
+
+    def count_start(self) -> None:
+        """Count a start of the update process, before it starts, if it has an update to carry on."""
+        if self.under_way is not None:
+            counted = records.changed(self.under_way, starts=self.under_way.starts + 1)
+            self.advance(records.changed(self._state, update=counted))
+
+    def reread(self) -> None:
+        """Take over the state that the update process has written, and its reports. Raises nothing of its own."""
+        self._state = state.load(self._paths)
+        self.drain()
+
+    def drain(self) -> None:
+        """Move reports from the outboxes to the spool; a full disk leaves them where they are."""
+        try:
+            held = self.memory
+            if held.outbox and self._outbound.take(f"memory:{held.id}", held.outbox):
+                emptied = records.changed(held, outbox=[])
+                self.believe(Beliefs(emptied, self._beliefs.manifest, self._beliefs.desired))
+            # The update process writes `state` while it runs; the spool takes each report once all the same.
+            taken = self._state.outbox and self._outbound.take(f"update:{self._state.id}", self._state.outbox)
+            if taken and not self._jobs.busy:
+                cleared = records.changed(self._state, outbox=[])
+                state.save(self._paths, cleared)
+                self._state = cleared
+        except OSError as error:
+            log.warning("reports cannot be written down: %s; they are kept for later", error.strerror)
