@@ -247,10 +247,12 @@ async def _services(
     await _background(stack, leader.run(), "leader")
     await _background(stack, pulse.run(), "pulse")
     await _background(stack, doorkeeper.run(), "doorkeeper")
+    silence = Silence(store, now_ms, observed_since)
     stack.callback(thinning.stop)
+    stack.callback(silence.stop)
     scheduler = jobs.schedule(
         tick=leader.wake,
-        watch=Silence(store, now_ms, observed_since).look_if_due,
+        watch=silence.look_if_due,
         thin=thinning.run,
         refresh=lambda: _refresh(deployment),
         renew=lambda: _renew(settings, authorities, broker),

@@ -12,6 +12,7 @@ were. The presence log, which is bounded and thinned, has every one.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -47,6 +48,11 @@ class Silence:
         self._minute = 0
         self._left = MOST_EVENTS
         self._rest_until = 0.0
+        self._stopping = threading.Event()
+
+    def stop(self) -> None:
+        """End a look after its present transaction; later ones do nothing."""
+        self._stopping.set()
 
     def look_if_due(self) -> None:
         """Look, unless the last look took so long that it is too early."""
@@ -65,11 +71,12 @@ class Silence:
         now = self._now()
         self._note(_SILENT, "silent", Entry("offline", "missed_heartbeats", 0, 0), now)
         self._note(_HEARD, "heard", Entry("online", "heard", 0, 0), now)
-        self._tell(now)
+        if not self._stopping.is_set():
+            self._tell(now)
 
     def _note(self, sql: str, what: str, entry: Entry, now: int) -> None:
         params = {"now": now, "observed": self._observed_since(), "after": -1, "limit": CHUNK}
-        while True:
+        while not self._stopping.is_set():
             with self._store.read() as tx:
                 keys = [row["key"] for row in tx.all(sql, {**params, "upto": 2**62})]
             if not keys:

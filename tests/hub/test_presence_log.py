@@ -250,6 +250,29 @@ def test_a_device_never_heard_of_and_a_revoked_one_are_not_missed(watched: Watch
     assert watched.look(2 * GRACE) == []
 
 
+def test_a_hub_that_stops_finishes_the_transaction_and_no_more(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(silence, "CHUNK", 1)
+    world = watched.world
+    for number in range(3):
+        world.heartbeat(world.device(f"many-{number}"))
+    watched.look()
+    written: list[int] = []
+    put = presencelog.put
+
+    def put_and_stop(*args: Any) -> None:
+        put(*args)
+        written.append(1)
+        watched.silence.stop()
+
+    monkeypatch.setattr(presencelog, "put", put_and_stop)
+    assert watched.look(GRACE + 1) == []
+    assert written == [1]
+    again = Watched(world)
+    assert [kind for _, kind in again.look()] == ["device.offline"] * 3
+
+
 def test_coming_and_going_between_two_looks_is_no_event(watched: Watched) -> None:
     say(watched.world, ("online", 1))
     watched.look()
