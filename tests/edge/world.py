@@ -162,7 +162,7 @@ class Numbers:
 class Source:
     """Serves archives by HTTP with ranges; `faults` are used up one per request, then all goes well."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
         self.archives: dict[str, bytes] = {}
         self.files: dict[str, bytes] = {}
         self.requests: list[dict[str, str]] = []
@@ -193,7 +193,7 @@ class Source:
             def log_message(self, *_: Any) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
         self._thread.start()
