@@ -7,18 +7,35 @@ worker threads too; an event's line, written when it is sealed, has the id of th
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
-from typing import TextIO
+from typing import TextIO, cast
 
 import structlog
+
+
+class _Unfailing:
+    """Writes to `file` if that can be written. A full disk, or a pipe whose reader ended, costs the line and not the
+    thread that had something to say."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError):
+            self._file.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._file.flush()
 
 
 class _Loggers:
     """Makes loggers that know their name, which structlog's own do not."""
 
     def __init__(self, file: TextIO) -> None:
-        self._file = file
+        self._file = cast("TextIO", _Unfailing(file))
 
     def __call__(self, name: str = "hub") -> structlog.WriteLogger:
         logger = structlog.WriteLogger(self._file)
