@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from sqlite3 import Connection
@@ -17,6 +16,7 @@ from hub.telemetry.retention import Keep
 from hub.telemetry.rollups import DAY_S
 from hub.telemetry.thinning import Thinning
 from hub.times import now_ms
+from tests.support.disks import fill, small_disk
 from tests.support.intake import intake
 from tests.support.mosquitto import Broker, wait_until
 from tests.support.raw import Raw, publish
@@ -45,17 +45,9 @@ def broker(tmp_path: Path) -> Iterator[Broker]:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 4 MB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", folder], capture_output=True, check=False
-    )
-    if mounted.returncode != 0:
-        pytest.skip("mounting a file system of its own is not allowed here (needs root)")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
+def disk(tmp_path: Path) -> Iterator[Path]:
+    with small_disk(tmp_path / "disk", "4m") as folder:
+        yield folder
 
 
 def reports(first: int) -> list[Raw]:
@@ -117,10 +109,10 @@ def fill_with_old_reports(store: Bounded) -> None:
         )
 
 
-def test_a_disk_that_is_full_stops_acknowledgement_and_nothing_else(broker: Broker, small_disk: Path) -> None:
+def test_a_disk_that_is_full_stops_acknowledgement_and_nothing_else(broker: Broker, disk: Path) -> None:
     """On a real file system without room. The way out is to make some; nothing is started again."""
-    store = open_store(small_disk, "a")
-    ballast = small_disk / "ballast"
+    store = open_store(disk, "a")
+    ballast = disk / "ballast"
     with intake(broker, store) as slot:
         publish(broker, "a", reports(1)[:1])
         wait_until(lambda: slot.taken == 1)
@@ -136,14 +128,3 @@ def test_a_disk_that_is_full_stops_acknowledgement_and_nothing_else(broker: Brok
         assert (slot.problem, slot.connections) == ("", 1)
     assert kept(store) == [*range(1, REPORTS + 2)]
     store.close()
-
-
-def fill(path: Path) -> None:
-    """Take all the room that there is."""
-    with path.open("wb", buffering=0) as file:
-        for size in (65_536, 4_096, 1):
-            try:
-                while True:
-                    file.write(b"\0" * size)
-            except OSError:
-                continue

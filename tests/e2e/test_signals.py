@@ -14,13 +14,10 @@ from typing import Any, NamedTuple, Self
 
 import msgspec
 
-from hub.broker.credentials import Credentials
 from hub.deployment.policy import FailurePolicy, Policy
-from tests.e2e.fleet import Agent, Fleet
-from tests.support.mosquitto import Peer
-from topics import codec
-from topics.channels import BY_NAME
-from topics.messages import UpdateResult, UpdateState
+from tests.e2e.fleet import Fleet
+from tests.e2e.played import Device
+from topics.messages import UpdateState
 
 PATIENCE_S = 60.0
 
@@ -78,28 +75,6 @@ class EventStream:
                 if place not in found and is_it(heard):
                     found[place] = heard
         return [found[place] for place in range(len(wanted))]
-
-
-class Device:
-    """An enrolled device whose part the test plays."""
-
-    def __init__(self, fleet: Fleet, agent: Agent) -> None:
-        identity = agent.state / "identity"
-        files = Credentials(identity / "ca.pem", identity / "cert.pem", identity / "key.pem")
-        self._topic = BY_NAME["update-result"].topic(fleet.name, id=agent.device_id)
-        self._n = 0
-        self.peer = Peer(files, fleet.mqtt_port, agent.device_id)
-
-    def report(self, release: str, state: UpdateState) -> float:
-        """Publish an update result; returns when that was (monotonic, s)."""
-        self._n += 1
-        message = UpdateResult(
-            boot=(1, "00000001"), at=int(time.time()), spool="0123abcd", n=self._n,
-            state=state, release=release, attempt=1, segment="canary", reason="by the test",
-        )  # fmt: skip
-        began = time.monotonic()
-        self.peer.send(self._topic, codec.encode(message), kind=codec.MSGPACK)
-        return began
 
 
 def test_a_rollouts_health_is_on_the_event_stream_as_soon_as_devices_report(fleet: Fleet) -> None:
