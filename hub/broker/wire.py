@@ -22,8 +22,8 @@ from topics.channels import UPLINK_LIMIT
 HANDSHAKE_SECONDS: Final = 10.0
 FRAME_LIMIT: Final = UPLINK_LIMIT + 8192
 _RECORD_BYTES: Final = 16_384
-_PLAIN_BYTES: Final = 1 << 18
-_READ_LIMIT: Final = 1 << 20
+_READ_LIMIT: Final = 1 << 18
+"""What is read at once must still be in the processor's cache when it is taken apart."""
 _NOT_NOW: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 Packet = mqtt5.Packet
@@ -95,7 +95,7 @@ class Link:
     def read(self) -> tuple[Parsed, bool]:
         """Return what has arrived, and whether there is nothing more to read for now."""
         chunks, size, drained = [self._left], 0, False
-        most = _RECORD_BYTES if self._tls is not None else _PLAIN_BYTES
+        most = _RECORD_BYTES if self._tls is not None else _READ_LIMIT
         while size < _READ_LIMIT:
             try:
                 chunk = self._socket.recv(most)

@@ -70,7 +70,10 @@ def unpack(data: bytes | None) -> Open:
 
 def added(data: bytes, beat: Status, now_s: int) -> bytes | None:
     """Return a packed state with the next heartbeat, None when there is more to it than adding to the open bucket."""
-    five = add_packed(data, beat, start_of(beat, now_s))
+    at = beat.at
+    if not (now_s - BEHIND_S <= at <= now_s + AHEAD_S and beat.clock_ok):
+        at = now_s
+    five = add_packed(data, beat, at - at % FIVE_S)  # `start_of` without the call, a tenth of all this
     return None if five is None else five + data[BUCKET_BYTES:]
 
 
