@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Final, Literal
 
 from edge import (
+    anchor,
     attempts,
     beliefs,
     clock,
@@ -58,7 +59,9 @@ class Agent:
             device_id=outside.device.device_id,
             steady=outside.clock.steady,
         )
-        booted = memory.booted(memory.need(self._paths), outside.clock.wall(), outside.entropy(4))
+        booted = memory.booted(
+            anchor.need(self._paths, outside.device.fleet), outside.clock.wall(), outside.entropy(4)
+        )
         held = beliefs.reopen(
             booted, outside.device.device_id, clock.judge(booted.trust, outside.clock.wall())
         )

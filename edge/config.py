@@ -68,6 +68,11 @@ class Paths:
         return self.root / "memory"
 
     @property
+    def anchor(self) -> Path:
+        """What is left of `memory` when both of its generations are lost."""
+        return self.root / "anchor"
+
+    @property
     def spool(self) -> Path:
         """Durable reports that the hub has not receipted."""
         return self.root / "spool" / "frames"

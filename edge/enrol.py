@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 from nacl.signing import SigningKey
 
-from edge import VERSION, clock, disk, identity, memory, records, trusting, web
+from edge import VERSION, anchor, clock, disk, identity, memory, records, trusting, web
 from edge.clock import SystemClock
 from edge.config import Paths
 from edge.errors import NotReady, Refused, Untrusted
@@ -41,8 +41,22 @@ class Wanted:
     serial: str = ""
 
 
-def enrol(paths: Paths, wanted: Wanted, system: SystemClock) -> Device:
-    """Enrol this device and return who it is now. Raises `EdgeError`."""
+@dataclass(frozen=True, slots=True)
+class Enrolled:
+    """Who the device is now, where the hub has put it, and whether it was enrolled in this fleet before."""
+
+    device: Device
+    role: str
+    segment: str
+    again: bool
+
+
+def enrol(paths: Paths, wanted: Wanted, system: SystemClock) -> Enrolled:
+    """Enrol this device. Raises `EdgeError`.
+
+    A device that is enrolled already keeps its key, role and segment: the hub answers as before, whatever role and
+    segment the token is for.
+    """
     try:
         token = enrolment.parse_token(wanted.token)
         names.device_id(wanted.device_id)
@@ -52,11 +66,13 @@ def enrol(paths: Paths, wanted: Wanted, system: SystemClock) -> Device:
         raise Refused(str(error)) from None
     paths.make()
     try:
+        before = Identity(paths).device.fleet if paths.identity.is_symlink() else None
         key, pending = _key(paths, wanted.device_id)
         answer = _register(wanted, token, key)
         device, learnt = _believe(paths, wanted, token, key, answer, system)
         # The link to the identity is last: whoever finds it finds everything else.
         memory.save(paths, learnt)
+        anchor.keep(paths, learnt)
         identity.write(
             paths,
             device,
@@ -70,7 +86,7 @@ def enrol(paths: Paths, wanted: Wanted, system: SystemClock) -> Device:
         raise NotReady(
             f"cannot write in {paths.root} ({error.strerror}); make room or name another --state"
         ) from None
-    return device
+    return Enrolled(device, learnt.role, learnt.segment, again=before == device.fleet)
 
 
 def _key(paths: Paths, device_id: str) -> tuple[SigningKey, Path]:
@@ -127,7 +143,7 @@ def _believe(
         raise Untrusted("the certificate is not over this device's key; get a new token and try again")
     try:
         pinned = trusting.walk(trust.pin_root(answer.roots[0], token.root_sha256), answer.roots[1:])
-        known = memory.load(paths)
+        known = memory.load(paths) or anchor.recall(paths, pinned.fleet)
         # The same fleet again: what is trusted by now, and the marks against replay, stay.
         if known is not None and known.trust.fleet == pinned.fleet:
             pinned = trusting.walk(known.trust, answer.roots)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from edge import memory, records, state
+from edge import anchor, memory, records, state
 from edge.beliefs import Beliefs
 from edge.config import Paths
 from edge.memory import Memory
@@ -55,6 +55,7 @@ class Ledger:
     def believe(self, held: Beliefs) -> None:
         """Make new beliefs durable."""
         memory.save(self._paths, held.memory)
+        anchor.keep(self._paths, held.memory)
         self._beliefs = held
 
     def remember(self, changed: Memory) -> None:

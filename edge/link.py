@@ -18,6 +18,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from edge import clock
 from topics.codec import MSGPACK
 
 PACKET_LIMIT: Final = 128 * 1024
@@ -30,6 +31,9 @@ _ALERTS: Final = {
     "operator deletes the device at the hub, and it enrols again",
     "CERTIFICATE_EXPIRED": "the broker says that this device's certificate has expired; check both clocks, or enrol "
     "again",
+    # OpenSSL's word for a certificate that is not valid yet, among others.
+    "BAD_CERTIFICATE": "the broker refuses this device's certificate; by the broker's clock it may not be valid yet: "
+    "check both clocks, or enrol again",
 }
 """What TLS alerts of the broker mean here."""
 
@@ -100,7 +104,7 @@ class MqttLink:
             client.connect(self._host, self._port, self._keepalive, properties=limits)
         except (OSError, ValueError) as error:
             self._client = None
-            self._events.append(Disconnected(str(error)))
+            self._events.append(Disconnected(f"{error}{clock.blamed(error)}"))
 
     def events(self) -> list[Event]:
         """Return what has happened since the last call."""

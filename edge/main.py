@@ -19,7 +19,9 @@ from edge.simulate import options
 def main(argv: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
     arguments = sys.argv[1:] if argv is None else argv
-    chosen = _parser().parse_args(arguments)
+    # The update process is the agent's own: people are not shown its verb, in errors neither.
+    parser = _own_parser() if arguments[:1] == ["update"] else _parser()
+    chosen = parser.parse_args(arguments)
     try:
         # Each verb loads only its own modules: the agent that stays in memory carries none of the others.
         if chosen.verb == "simulate":
@@ -59,11 +61,19 @@ def _enrol(paths: Paths, chosen: argparse.Namespace) -> int:
     from edge.clock import SystemClock
 
     token = chosen.token or os.environ.get("FLAGHOIST_ENROL_TOKEN", "")
+    if not token:
+        chosen.misused("a token is needed: give --token T, or set FLAGHOIST_ENROL_TOKEN")
     wanted = enrol.Wanted(chosen.hub, token, chosen.device_id, chosen.hardware, chosen.serial)
-    device = enrol.enrol(paths, wanted, SystemClock())
+    done = enrol.enrol(paths, wanted, SystemClock())
+    device = done.device
     print(
         f"enrolled {device.device_id} in fleet {device.fleet}; start it with: flaghoist-edge run --state {paths.root}"
     )
+    if done.again:
+        print(
+            f"it was enrolled before: role {done.role} and segment {done.segment} stay as they are, whatever the token"
+            f" names; an operator changes them with: flaghoist device set {device.device_id}"
+        )
     return 0
 
 
@@ -86,22 +96,28 @@ def _parser() -> argparse.ArgumentParser:
     enrol.add_argument("--device-id", required=True, metavar="ID", help="name of this device in the fleet")
     enrol.add_argument("--hardware", default="", metavar="H", help="hardware name that releases may require")
     enrol.add_argument("--serial", default="", metavar="S", help="serial number, for the hub's records")
+    enrol.set_defaults(misused=enrol.error)
     _verb(verbs, "run", "stay connected and keep the release running")
     _verb(verbs, "once", "connect, act, report, say when to wake next, exit")
     status = _verb(verbs, "status", "show what runs here, without a network")
     status.add_argument("--json", action="store_true", help="as JSON")
     options.add(verbs)
-    update = _verb(verbs, "update", None)
+    return parser
+
+
+def _own_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="flaghoist-edge", add_help=False)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    update = _verb(verbs, "update", "carry an update on; started by the agent")
     update.add_argument("--tell", type=int, default=None)
     update.add_argument("--parent", type=int, default=None)
     return parser
 
 
 def _verb(
-    verbs: argparse._SubParsersAction[argparse.ArgumentParser], name: str, about: str | None
+    verbs: argparse._SubParsersAction[argparse.ArgumentParser], name: str, about: str
 ) -> argparse.ArgumentParser:
-    # A verb without help is the agent's own and is not listed.
-    parser = verbs.add_parser(name, help=about, description=about) if about else verbs.add_parser(name)
+    parser = verbs.add_parser(name, help=about, description=about)
     parser.add_argument(
         "--state",
         type=Path,

@@ -55,7 +55,9 @@ def need(paths: Paths) -> Memory:
     """Return the memory; raises `NotReady` when there is none."""
     memory = load(paths)
     if memory is None:
-        raise NotReady(f"{paths.memory} is missing or damaged; run flaghoist-edge enrol again")
+        raise NotReady(
+            f"{paths.memory} is missing or damaged; start the agent, which makes it anew from {paths.anchor}"
+        )
     return memory
 
 
@@ -67,9 +69,11 @@ def save(paths: Paths, memory: Memory) -> None:
 def booted(memory: Memory, wall: int, entropy: bytes) -> Memory:
     """Return the memory at a new start of the agent: the boot counter rises, its random part is new.
 
-    A memory that starts from nothing counts from the wall clock (s), above any counter it may have lost.
+    A memory that starts from nothing counts from the wall clock (s), or from the newest document trusted if that is
+    later, above any counter it may have lost.
     """
-    counter = memory.boot[0] + 1 if memory.boot[0] else max(1, wall // 1000)
+    newest = max((mark.issued_at for mark in memory.trust.marks.values()), default=0)
+    counter = memory.boot[0] + 1 if memory.boot[0] else max(1, wall // 1000, newest // 1000)
     return records.changed(memory, boot=(counter, entropy[:4].hex()))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from edge import memory, state
+from edge import anchor, state
 from edge.config import Paths
 from edge.identity import Identity
 from edge.spool import Spool
@@ -13,7 +13,7 @@ from edge.spool import Spool
 def gather(paths: Paths) -> dict[str, Any]:
     """Return the status as plain values. Raises `NotReady` when the device is not enrolled."""
     device = Identity(paths).device
-    held, known = state.load(paths), memory.need(paths)
+    held, known = state.load(paths), anchor.need(paths, device.fleet)
     running, update = held.running, held.update
     waiting = {(entry.source, entry.serial) for entry in Spool.peek(paths.spool)}
     # What stands in an outbox may be in the spool already.

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
+from edge import clock
 from edge.errors import Refused, Unreachable
 
 TIMEOUT: Final = 30.0
@@ -44,7 +45,9 @@ def request(
         return response.status, response.read(limit + 1)
     except (OSError, http.client.HTTPException, UnicodeError) as error:
         where = f"{parts.scheme}://{parts.netloc}"
-        raise Unreachable(f"no hub answers at {where} ({error}); check the URL and the network") from None
+        raise Unreachable(
+            f"no hub answers at {where} ({error}){clock.blamed(error)}; check the URL and the network"
+        ) from None
     finally:
         connection.close()
 

@@ -11,8 +11,10 @@ from nacl.signing import SigningKey
 from edge import clock, identity
 from edge.config import Paths
 from edge.identity import Device, Identity
+from edge.link import Disconnected, MqttLink
 from hub.identity.ca import Authority, open_authorities
-from tests.edge.world import FLEET, NOW
+from tests.edge.world import FLEET, NOW, wait_until
+from tests.support.mosquitto import Broker
 from tests.topics import kit
 from topics.trust import Mark, TrustState, pin_root, sha256
 
@@ -94,5 +96,44 @@ def test_a_certificate_that_is_not_yet_valid(tmp_path: Path, clock_ok: bool, our
     if good:
         shake_hands(client, server)
     else:
-        with pytest.raises(ssl.SSLCertVerificationError):
+        with pytest.raises(ssl.SSLCertVerificationError) as caught:
             shake_hands(client, server)
+        assert ("check it" in clock.blamed(caught.value)) is ours
+
+
+@pytest.mark.parametrize(
+    ("years", "word"),
+    [
+        pytest.param(-20, "this device's certificate has expired; check both clocks", id="expired"),
+        pytest.param(20, "it may not be valid yet: check both clocks", id="not yet valid"),
+    ],
+)
+def test_a_broker_that_refuses_our_dates_makes_us_look_at_the_clocks(
+    tmp_path: Path, years: int, word: str
+) -> None:
+    with Broker(tmp_path / "hub") as broker:
+        authority = broker.authorities.device
+        device = enrolled(tmp_path, authority, NOW // 1000 + years * YEAR)
+        link = MqttLink("127.0.0.1", broker.device_port, "shop-12", 60)
+
+        def told() -> bool:
+            # The broker may close before we have read its alert; the agent, too, connects again then.
+            if link.socket() is None:
+                link.open(device.tls(clock_ok=False), "t", b"x")
+            link.readable()
+            return any(word in event.reason for event in link.events() if isinstance(event, Disconnected))
+
+        wait_until(told)
+
+
+def test_a_server_whose_certificate_is_over_makes_us_look_at_the_clock(tmp_path: Path) -> None:
+    authority = open_authorities(tmp_path / "ca", FLEET, now=NOW // 1000).device
+    certificate, key = authority.issue_server(["127.0.0.1"], now=NOW // 1000 - 20 * YEAR)
+    (tmp_path / "s.pem").write_text(certificate)
+    (tmp_path / "s.key").write_text(key)
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(tmp_path / "s.pem", tmp_path / "s.key")
+    with pytest.raises(ssl.SSLCertVerificationError) as caught:
+        shake_hands(enrolled(tmp_path, authority, NOW // 1000).tls(clock_ok=True), server)
+    assert "the clock here says 20" in clock.blamed(caught.value)
+    assert clock.blamed(OSError("no route")) == ""

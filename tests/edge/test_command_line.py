@@ -19,7 +19,19 @@ def test_usage_is_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit) as caught:
             main(arguments)
         assert caught.value.code == 2
-    assert "usage: flaghoist-edge" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "usage: flaghoist-edge" in said and "update" not in said
+
+
+def test_enrolling_without_a_token_is_a_wrong_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("FLAGHOIST_ENROL_TOKEN", raising=False)
+    with pytest.raises(SystemExit) as caught:
+        main(["enrol", "--hub", "http://127.0.0.1:1", "--device-id", "a", "--state", str(tmp_path / "none")])
+    assert caught.value.code == 2
+    assert "give --token T, or set FLAGHOIST_ENROL_TOKEN" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
 
 
 def test_help_lists_the_commands_for_people(capsys: pytest.CaptureFixture[str]) -> None:

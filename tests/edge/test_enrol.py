@@ -13,12 +13,13 @@ import msgspec
 import pytest
 from nacl.signing import SigningKey
 
-from edge import enrol, identity, memory
+from edge import anchor, enrol, identity, memory, records
 from edge.clock import SystemClock
 from edge.config import Paths
 from edge.enrol import Wanted
 from edge.errors import NotReady, Refused, Unreachable, Untrusted
 from edge.identity import Identity
+from edge.main import main
 from hub.identity.ca import open_authorities
 from tests.edge.world import DESIRED_TOPIC, DEVICE, FLEET, NOW, Source
 from tests.topics import kit
@@ -132,6 +133,29 @@ def test_a_run_that_was_cut_off_goes_on_with_the_same_key(
     enrol.enrol(paths, hub.wanted(), SystemClock())
     keys = {codec.decode(body, RegisterRequest, limit=65536).public_key for body in hub.source.bodies}
     assert keys == {bytes(Identity(paths).key.verify_key)}
+
+
+def test_enrolling_again_says_that_role_and_segment_stay(
+    hub: Hub, paths: Paths, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["enrol", "--hub", hub.source.url, "--device-id", DEVICE, "--state", str(paths.root), "--token"]
+    assert main([*command, hub.token.text()]) == 0
+    assert "stay" not in capsys.readouterr().out
+    assert main([*command, hub.token.text()]) == 0
+    said = capsys.readouterr().out
+    assert "role kiosk and segment canary stay as they are, whatever the token names" in said
+    assert f"flaghoist device set {DEVICE}" in said
+
+
+def test_a_device_whose_memory_is_lost_enrols_again_without_losing_its_floors(hub: Hub, paths: Paths) -> None:
+    enrol.enrol(paths, hub.wanted(), SystemClock())
+    known = memory.need(paths)
+    trusted = records.changed(known.trust, floors={"kiosk": 5})
+    anchor.keep(paths, records.changed(known, trust=trusted))
+    paths.memory.unlink()
+    hub.expect(issued_at=NOW + 1)
+    enrol.enrol(paths, hub.wanted(), SystemClock())
+    assert memory.need(paths).trust.floor("kiosk") == 5
 
 
 def test_a_chain_of_roots_is_walked(hub: Hub, paths: Paths) -> None:
