@@ -1,6 +1,7 @@
 """How the database grows: simulated days of heartbeats, one a minute a device, through reduce and commit.
 
-The clock is stepped, so what is written is what a fleet would have written on those days.
+The clock is stepped, so what is written is what a fleet would have written on those days. Then it is stepped to where
+the hub's own retention folds the hours of each day into one row.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from hub.broker.arrivals import Uplink
 from hub.broker.devices import Devices
 from hub.broker.reduce import Topics, parts, reduce
 from hub.store import SqliteStore
+from hub.telemetry.retention import Keep, fold_hours
 from hub.telemetry.rollups import DAY_S
+from hub.telemetry.tiers import KEEP_1H_DAYS
 from tests.benchmarks.contest import register
 from tests.benchmarks.fill import device_names, heartbeat
 from tests.support.uplinks import rows, topic
@@ -44,12 +47,9 @@ def measure(folder: Path, devices: int, days: int) -> dict[str, float]:
     assert beats >= devices * (days * DAY_S // MINUTE_S - 10), (
         f"only {beats} heartbeats are in the 5-minute rows"
     )
-    # What a job leaves of a day whose hours are old: one slot in a row of its own.
-    with store.write() as tx:
-        tx.execute(
-            f"INSERT INTO {DAYS} (day, device_key, slot) SELECT day, device_key, SUBSTR(hours, 1, 22) FROM {HOURS} "
-            "WHERE true"
-        )
+    later = (begin + (days + 1 + KEEP_1H_DAYS + 1) * DAY_S) * 1000
+    folded = sum(fold_hours(store, Keep(), later))
+    assert folded >= devices * days, f"only {folded} days of hours were folded"
     size[DAYS] = _bytes(store, DAYS)
     store.close()
     device_days = devices * days
