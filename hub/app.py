@@ -22,7 +22,7 @@ from nacl.signing import SigningKey
 from hub import auth, config, jobs, trustroots
 from hub.access.keys import ApiKeys
 from hub.artifacts.files import BundleFiles
-from hub.artifacts.service import Artifacts
+from hub.artifacts.service import Artifacts, Serving
 from hub.broker import hoister as hoisting
 from hub.broker.config import BrokerSettings
 from hub.broker.credentials import Credentials, service_credentials
@@ -157,7 +157,7 @@ async def _services(
     listener: socket.socket,
     broker: Mosquitto,
 ) -> None:
-    sources = [settings.public_http + "/artifacts/{role}/{release}/bundle"]
+    sources = [*settings.mirrors.split(), settings.public_http + "/artifacts/{role}/{release}/bundle"]
     mqtt = config.parse_address(settings.public_mqtt)
     lines = _lines(settings, store)
     lines.start()
@@ -226,6 +226,18 @@ async def _services(
     metrics.add("store", database.store(store, settings.data / DATABASE))
     metrics.add("rollouts", database.rollouts(store, now_ms, observed_since))
     metrics.add("devices", database.devices(store, now_ms))
+    artifacts = Artifacts(
+        store,
+        BundleFiles(settings.data / "artifacts"),
+        now_ms,
+        Serving(
+            fleet=signer.fleet,
+            public_url=settings.public_http,
+            secret=config.secret(store, "url_secret"),
+            max_bundle=settings.max_bundle,
+            bytes_per_second=settings.download_rate,
+        ),
+    )
     services = Services(
         store=store,
         signer=signer,
@@ -233,7 +245,7 @@ async def _services(
         registry=registry,
         deployment=deployment,
         catalogue=Catalogue(store, signer, sources, now_ms),
-        artifacts=Artifacts(store, BundleFiles(settings.data / "artifacts"), now_ms),
+        artifacts=artifacts,
         observed=Observed(observed_since, signer.fleet, zones),
         health=health,
         clock=Clock(now_ms),
@@ -254,7 +266,7 @@ async def _services(
         tick=leader.wake,
         watch=silence.look_if_due,
         thin=thinning.run,
-        refresh=lambda: _refresh(deployment),
+        refresh=lambda: _hourly(deployment, artifacts),
         renew=lambda: _renew(settings, authorities, broker),
     )
     scheduler.start()
@@ -310,7 +322,8 @@ def _root_problem(store: Store, signer: Signer) -> str:
         return trustroots.problem(tx, signer)
 
 
-def _refresh(deployment: Deployment) -> None:
+def _hourly(deployment: Deployment, artifacts: Artifacts) -> None:
+    artifacts.prune(rule("retention"))
     deployment.refresh(rule("refresh"), before=now_ms() + MANIFEST_LIFETIME_MS // 2)
 
 

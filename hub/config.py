@@ -12,12 +12,16 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from hub.artifacts.limits import MAX_BUNDLE
 from hub.errors import SetupError
 from hub.store import Store
 from hub.telemetry.retention import Keep
 from hub.telemetry.sinks.loki import push_url
 from topics import names
 from topics.errors import TopicError
+
+MOST_MIRRORS = 7
+"""A manifest has room for eight sources, and the hub is one."""
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -32,7 +36,8 @@ class Address(msgspec.Struct, frozen=True):
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What an operator says at the start. `public_*` are what devices are told, when it differs; `loki` is where
-    raw lines are pushed, empty for nowhere; `keep_*` are days."""
+    raw lines are pushed, empty for nowhere; `keep_*` are days; `mirrors` are URL templates of bundles, `max_bundle`
+    is in bytes and `download_rate` in bytes a second, 0 for no ceiling."""
 
     data: Path
     fleet: str
@@ -46,6 +51,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     keep_hourly: int = Keep().hourly
     keep_daily: int = Keep().daily
     keep_reports: int = Keep().reports
+    mirrors: str = ""
+    max_bundle: int = MAX_BUNDLE
+    download_rate: int = 0
 
 
 def parse_address(text: str) -> Address:
@@ -76,6 +84,19 @@ def check_public_http(url: str) -> str:
             f"{url!r} is not a URL; write http://HOST:PORT or https://HOST, as devices reach it."
         )
     return url.rstrip("/")
+
+
+def check_mirrors(text: str) -> str:
+    """Return URL templates of bundles, separated by spaces; raises `SetupError`."""
+    for template in text.split():
+        parts = urlsplit(template)
+        if parts.scheme not in ("http", "https") or not parts.hostname or "{release}" not in template:
+            raise SetupError(
+                f"{template!r} is no mirror; write https://HOST/artifacts/{{role}}/{{release}}/bundle."
+            )
+    if len(text.split()) > MOST_MIRRORS:
+        raise SetupError(f"A manifest names {MOST_MIRRORS} mirrors at most; take some out of --mirrors.")
+    return text
 
 
 def check_public_mqtt(text: str) -> str:

@@ -13,6 +13,7 @@ import click
 import structlog
 
 from hub import config, usage
+from hub.artifacts.limits import MAX_BUNDLE
 from hub.errors import SetupError
 from hub.logs import configure
 from hub.telemetry.retention import LEAST_DAYS, Keep
@@ -84,6 +85,26 @@ def cli() -> None:
     type=_DAYS,
     help="Days for which durable reports are kept.",
 )
+@click.option(
+    "--mirrors",
+    default="",
+    metavar="URLS",
+    help="Where devices fetch bundles first: URL templates with {role} and {release}, separated by spaces.",
+)
+@click.option(
+    "--max-bundle",
+    default=MAX_BUNDLE,
+    show_default=True,
+    type=click.IntRange(1, MAX_BUNDLE),
+    help="Largest bundle that is taken in, in bytes.",
+)
+@click.option(
+    "--download-rate",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Ceiling of all downloads together, in bytes a second; 0 for none.",
+)
 def up(
     data: Path,
     fleet: str,
@@ -97,6 +118,9 @@ def up(
     keep_hourly: int,
     keep_daily: int,
     keep_reports: int,
+    mirrors: str,
+    max_bundle: int,
+    download_rate: int,
 ) -> None:
     """Run everything on one machine, Mosquitto included, until SIGTERM or Ctrl-C.
 
@@ -120,6 +144,9 @@ def up(
             keep_hourly=keep_hourly,
             keep_daily=keep_daily,
             keep_reports=keep_reports,
+            mirrors=config.check_mirrors(mirrors),
+            max_bundle=max_bundle,
+            download_rate=download_rate,
         )
         asyncio.run(_serve(settings))
     except SetupError as error:

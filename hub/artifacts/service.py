@@ -8,44 +8,91 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from hub import trustroots
+from hub.artifacts import signedurls
 from hub.artifacts.files import BundleFiles
+from hub.artifacts.limits import MAX_BUNDLE
+from hub.artifacts.pace import Pace
+from hub.artifacts.pruning import prune
+from hub.artifacts.validate import UPLOAD_LIMIT, validate
 from hub.artifacts.verify import verify_bundle
 from hub.caller import Caller
-from hub.errors import Conflict, NotFound
+from hub.errors import Conflict, NotFound, TooLarge
 from hub.events import Event, append
 from hub.store import Row, Store, Tx
+from hub.times import rfc3339
 from topics.documents import Release
 from topics.errors import TrustError
-from topics.trust import open_release
+from topics.trust import open_release, sha256
+
+
+class Serving(msgspec.Struct, frozen=True, kw_only=True):
+    """How artifacts are served: `public_url` is the API's address for devices, `secret` signs URLs.
+
+    `max_bundle` is the largest bundle in bytes, `bytes_per_second` the ceiling of all downloads together (0: none).
+    """
+
+    fleet: str
+    public_url: str = ""
+    secret: bytes
+    max_bundle: int = MAX_BUNDLE
+    bytes_per_second: int = 0
 
 
 class Artifacts:
-    """Bundles of one fleet."""
+    """Bundles of one fleet. `pace` bounds what downloads take of the network."""
 
-    def __init__(self, store: Store, files: BundleFiles, clock: Callable[[], int]) -> None:
+    def __init__(self, store: Store, files: BundleFiles, clock: Callable[[], int], serving: Serving) -> None:
         self._store = store
         self._files = files
         self._clock = clock
+        self._serving = serving
+        self.pace = Pace(serving.bytes_per_second)
 
     async def upload(
         self, role: str, release_id: str, chunks: AsyncIterator[bytes], caller: Caller
     ) -> dict[str, Any]:
         """Take in a release's bundle; what passes every check makes a draft `published`."""
         release = await asyncio.to_thread(self._signed, role, release_id)
+        if release.bundle.size > self._serving.max_bundle:
+            raise TooLarge(
+                f"The bundle has {release.bundle.size} bytes, this hub takes {self._serving.max_bundle}.",
+                rule="max_bundle",
+            )
+        name = f"{release_id}.{secrets.token_hex(4)}"
         incoming = await self._files.receive(
-            chunks,
-            name=f"{release_id}.{secrets.token_hex(4)}",
-            size=release.bundle.size,
-            sha256=release.bundle.sha256,
+            chunks, name=name, size=release.bundle.size, sha256=release.bundle.sha256
         )
         try:
-            checksums = await asyncio.to_thread(verify_bundle, incoming, release)
-            await asyncio.to_thread(self._files.keep, incoming, release.bundle.sha256)
-        except BaseException:
+            checksums = await asyncio.to_thread(self._keep, name, incoming, release)
+        finally:
             incoming.unlink(missing_ok=True)
-            raise
         return await asyncio.to_thread(self._record, release, checksums, caller)
+
+    def _keep(self, name: str, incoming: Path, release: Release) -> bytes:
+        unpacked = self._files.unpack(name)
+        try:
+            checksums = verify_bundle(incoming, release, unpacked)
+            unpacked.move_into(self._files.blobs)
+            self._files.keep(incoming, release.bundle.sha256)
+        finally:
+            unpacked.remove()
+        return checksums
+
+    async def validate(self, chunks: AsyncIterator[bytes]) -> dict[str, Any]:
+        """Say all that is wrong with an archive; nothing of it is kept. Raises `TooLarge`."""
+        incoming, size, _ = await self._files.receive_any(
+            chunks,
+            name=f"validate.{secrets.token_hex(4)}",
+            limit=UPLOAD_LIMIT,
+            too_large=f"The archive is larger than {UPLOAD_LIMIT} bytes.",
+        )
+        try:
+            return await asyncio.to_thread(validate, incoming, size)
+        finally:
+            incoming.unlink(missing_ok=True)
 
     def _signed(self, role: str, release_id: str) -> Release:
         with self._store.read() as tx:
@@ -82,16 +129,46 @@ class Artifacts:
                 append(tx, event, caller, now)
         return {"release": release.id, "sha256": release.bundle.sha256, "size": release.bundle.size}
 
-    def find(self, role: str, release_id: str) -> tuple[Path, str, int]:
-        """Return a published bundle's file, SHA-256 and size (bytes); raises `NotFound` and `Damaged`."""
+    def find(self, role: str, release_id: str) -> tuple[Path, str]:
+        """Return a published bundle's file and SHA-256; raises `NotFound` and `Damaged`."""
         with self._store.read() as tx:
             row = _artifact(tx, role, release_id)
-        return self._files.whole(row["sha256"], row["size"]), row["sha256"], row["size"]
+        return self._files.whole(row["sha256"], row["size"]), row["sha256"]
 
-    def checksums(self, role: str, release_id: str) -> bytes:
-        """Return the canonical checksums document of a published bundle; raises `NotFound`."""
+    def blob(self, digest: str) -> Path:
+        """Return one file of a bundle by its SHA-256; raises `NotFound` and `Damaged`."""
+        if len(digest) != 64 or digest.strip("0123456789abcdef"):
+            raise NotFound(f"{digest[:80]!r} is not the SHA-256 of a file.", rule="artifact_missing")
+        return self._files.blobs.whole(digest)
+
+    def checksums(self, role: str, release_id: str) -> tuple[bytes, str]:
+        """Return the canonical checksums document of a published bundle and its SHA-256; raises `NotFound`."""
         with self._store.read() as tx:
-            return bytes(_artifact(tx, role, release_id)["checksums"])
+            data = bytes(_artifact(tx, role, release_id)["checksums"])
+        return data, sha256(data)
+
+    def envelope(self, role: str, release_id: str) -> tuple[bytes, str]:
+        """Return a declared release's envelope and its SHA-256; raises `NotFound`."""
+        with self._store.read() as tx:
+            data = bytes(_release(tx, role, release_id)["envelope"])
+        return data, sha256(data)
+
+    def signed_url(self, role: str, release_id: str, seconds: int) -> dict[str, Any]:
+        """Return `{"url", "expires_at"}` of an address that opens the bundle for `seconds`; raises `NotFound`."""
+        with self._store.read() as tx:
+            _artifact(tx, role, release_id)
+        expires_at = self._clock() // 1000 + seconds
+        path = signedurls.path(self._serving.secret, role, release_id, expires_at)
+        return {"url": self._serving.public_url + path, "expires_at": rfc3339(expires_at * 1000)}
+
+    def check_url(self, role: str, release_id: str, expires_at: int, signature: str) -> None:
+        """Raise `Forbidden` unless the hub signed this address and its time has not come."""
+        now = self._clock() // 1000
+        signedurls.check(self._serving.secret, role, release_id, expires_at, signature, now=now)
+
+    def prune(self, caller: Caller, *, dry_run: bool = False) -> dict[str, Any]:
+        """Remove the bundles that nothing can need; see `hub.artifacts.retention`."""
+        return prune(self._store, self._files, self._serving.fleet, caller, self._clock(), dry_run=dry_run)
 
 
 def _release(tx: Tx, role: str, release_id: str) -> Row:

@@ -19,6 +19,7 @@ PUBLIC = {
     "/schemas",
     "/schemas/status/1",
     "/devices/register",
+    f"/artifacts/kiosk/kiosk-1-aaaaaaaaaaaa/signed/2000000000/{'0' * 64}/bundle",
 }
 
 
@@ -47,6 +48,7 @@ def filled(path: str) -> str:
         "segment": "canary",
     }
     values |= {"name": "status", "version": "1", "key_id": "0123456789ab"}
+    values |= {"sha256": "0" * 64, "expires_at": "2000000000", "signature": "0" * 64}
     return re.sub(r"\{(\w+)(?::\w+)?\}", lambda match: values[match[1]], path)
 
 
@@ -172,8 +174,7 @@ def test_a_bundle_that_the_disk_lost_is_not_served_and_is_mended_by_publishing_a
 ) -> None:
     path = f"/artifacts/kiosk/{world.publish(1)}"
     etag = world.client.get(f"{path}/bundle").headers["etag"]
-    (stored,) = [file for file in world.files.path("00" * 32).parent.parent.rglob("*") if file.is_file()]
-    damage(stored)
+    damage(world.files.path(etag.strip('"')))
     for headers in ({}, {"If-None-Match": etag}):
         refused = world.client.get(f"{path}/bundle", headers=headers)
         assert refused.status_code == status and refused.json()["rule"] == rule

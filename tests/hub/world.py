@@ -24,7 +24,7 @@ from hub import auth, config, events
 from hub.access.keys import ApiKeys
 from hub.app import zones
 from hub.artifacts.files import BundleFiles
-from hub.artifacts.service import Artifacts
+from hub.artifacts.service import Artifacts, Serving
 from hub.broker import commit
 from hub.broker.reduce import Uplink, reduce
 from hub.caller import Caller
@@ -89,7 +89,12 @@ class World:
             registry=self.registry,
             deployment=self.deployment,
             catalogue=Catalogue(self.store, self.signer, sources, lambda: self.now),
-            artifacts=Artifacts(self.store, self.files, lambda: self.now),
+            artifacts=Artifacts(
+                self.store,
+                self.files,
+                lambda: self.now,
+                Serving(fleet=kit.FLEET, public_url="https://hub.example/fleet", secret=b"u" * 32),
+            ),
             observed=Observed(lambda: self.observed_since, kit.FLEET, zones),
             health=Health({}),
             clock=Clock(lambda: self.now),
@@ -138,13 +143,21 @@ class World:
         )
         return kit.sign(msgspec.structs.replace(release, **changes), "release", signers)
 
-    def publish(self, sequence: int, *, policy: dict[str, Any] | None = None, **changes: Any) -> str:
+    def publish(
+        self,
+        sequence: int,
+        *,
+        policy: dict[str, Any] | None = None,
+        packed: bytes | None = None,
+        **changes: Any,
+    ) -> str:
         """Declare and upload a release; returns its id."""
-        body = {"envelope": base64.b64encode(self.signed_release(sequence, **changes)).decode()}
+        signed = self.signed_release(sequence, packed=packed, **changes)
+        body = {"envelope": base64.b64encode(signed).decode()}
         answer = self.client.post("/releases", json={**body, "policy": policy or EAGER})
         assert answer.status_code == 201, answer.text
         release: str = answer.json()["id"]
-        uploaded = self.client.post(f"/artifacts/kiosk/{release}", content=make_bundle())
+        uploaded = self.client.post(f"/artifacts/kiosk/{release}", content=packed or make_bundle())
         assert uploaded.status_code == 201, uploaded.text
         return release
 
