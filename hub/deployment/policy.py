@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
+from hub.errors import Invalid
 from topics.documents import Window
+from topics.eligibility import Zones
 from topics.names import SEGMENTS
 
 Ratio = Annotated[float, Meta(ge=0.0, le=1.0, description="a share, 0 to 1 (0.2 is 20 percent)")]
@@ -57,3 +59,31 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def unknown_segments(self) -> list[str]:
         """Names under `segments` that are not segments."""
         return sorted(set(self.segments) - set(SEGMENTS))
+
+
+def read_policy(given: Any, zones: Zones) -> Policy:
+    """Return the policy that a caller sent; raises `Invalid` naming the field that is wrong.
+
+    Nothing is converted: the framework would take "0.2" for 0.2, and a threshold that is text is a mistake somewhere.
+    """
+    try:
+        policy = msgspec.convert(given, Policy)
+    except msgspec.ValidationError as error:
+        raise Invalid(
+            f"The policy is refused: {str(error).replace('$.', 'policy.')}.", rule="policy"
+        ) from None
+    if policy.unknown_segments():
+        raise Invalid(f"policy.segments: {policy.unknown_segments()[0]!r} is not a segment.", rule="policy")
+    if policy.failure.max_ratio >= 1 and policy.failure.max_count is None:
+        raise Invalid(
+            "policy.failure.max_ratio: 1 is every device, so nothing would halt the rollout; give max_count as well, "
+            "or a smaller share (0.01 is one percent).",
+            rule="policy",
+        )
+    zone = policy.window.zone if policy.window else "device"
+    if zone != "device" and zones(zone) is None:
+        raise Invalid(
+            f"policy.window.zone: {zone!r} is no time zone that this hub knows, so the window would never open.",
+            rule="policy",
+        )
+    return policy
