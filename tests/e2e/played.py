@@ -12,15 +12,19 @@ from topics.channels import BY_NAME
 from topics.messages import UpdateResult, UpdateState
 
 
+def credentials(agent: Agent) -> Credentials:
+    """The TLS files that enrolment gave a device."""
+    identity = agent.state / "identity"
+    return Credentials(identity / "ca.pem", identity / "cert.pem", identity / "key.pem")
+
+
 class Device:
     """A connection of an enrolled device, and the number of its last report."""
 
     def __init__(self, fleet: Fleet, agent: Agent) -> None:
-        identity = agent.state / "identity"
-        files = Credentials(identity / "ca.pem", identity / "cert.pem", identity / "key.pem")
         self._topic = BY_NAME["update-result"].topic(fleet.name, id=agent.device_id)
         self._n = 0
-        self.peer = Peer(files, fleet.mqtt_port, agent.device_id)
+        self.peer = Peer(credentials(agent), fleet.mqtt_port, agent.device_id)
 
     def report(self, release: str, state: UpdateState) -> float:
         """Publish an update result; returns when that was (monotonic, s)."""

@@ -8,15 +8,15 @@ import time
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import pytest
 
 from hub.store import SqliteStore
-from hub.telemetry import buckets, rollups, slots, tiers
+from tests.support.counts import counted
 from tests.support.ingest_process import MOMENTS, NEVER, Entry, IngestProcess
 from tests.support.mosquitto import Broker
-from tests.support.senders import PER_BUCKET, Sender, Senders, without_power_cuts
+from tests.support.senders import Sender, Senders, without_power_cuts
 from tests.support.uplinks import open_store, rows
 
 SEED: Final = int(os.environ.get("FLAGHOIST_CRASH_SEED", "0")) or random.SystemRandom().randrange(1, 2**31)
@@ -169,17 +169,16 @@ def _judge(store: SqliteStore, senders: Senders, story: _Story, begin: int) -> N
     repeated = len(entries) - len(set(entries))
     beats_acknowledged = {(entry.device_id, entry.boot, entry.seq) for entry in entries if entry.seq}
     lost_beats = 0
-    keys = {row["device_id"]: row["key"] for row in rows(store, "SELECT key, device_id FROM devices")}
     for sender in senders.all:
-        counted = _counted(store, keys[sender.device_id], begin)
-        assert set(counted.values()) == {1}, f"{sender.device_id} counts {counted.most_common(3)}"
+        found = counted(store, sender.device_id, begin)
+        assert set(found.values()) == {1}, f"{sender.device_id} counts {found.most_common(3)}"
         acknowledged = {
             beat for beat, (boot, seq) in enumerate(sender.beats) if (sender.device_id, boot, seq) in beats_acknowledged
         }  # fmt: skip
-        assert acknowledged - counted.keys() == set(), "acknowledged, and not counted"
+        assert acknowledged - found.keys() == set(), "acknowledged, and not counted"
         last_life = {beat for beat, life in sender.accepted.items() if life == sender.life}
-        assert last_life - counted.keys() == set(), "taken by a broker that lived, and not counted"
-        lost_beats += len(sender.beats) - len(counted)
+        assert last_life - found.keys() == set(), "taken by a broker that lived, and not counted"
+        lost_beats += len(sender.beats) - len(found)
     _judge_reports(store, senders, {(entry.device_id, entry.n) for entry in entries if entry.n})
     print(
         f"{repeated} acknowledged more than once, {lost_beats} heartbeats gone with Mosquitto or with an agent, "
@@ -203,30 +202,3 @@ def _judge_reports(store: SqliteStore, senders: Senders, acknowledged: set[tuple
     assert attempts == [{"n": len(sent)}]
     spools = rows(store, "SELECT DISTINCT contiguous FROM spools")
     assert [row["contiguous"] for row in spools] == [senders.all[0].made // DURABLE]
-
-
-def _counted(store: SqliteStore, key: int, begin: int) -> Counter[int]:
-    """How often each heartbeat of a device is in its rollups; see `tests.support.senders`."""
-    found = [
-        tiers.bucket_of(row) for row in _rows(store, "SELECT * FROM rollups_5m WHERE device_key = :key", key)
-    ]
-    (latest,) = _rows(store, "SELECT rollup FROM device_latest WHERE device_key = :key", key)
-    still_open = rollups.unpack(latest["rollup"])
-    counted: Counter[int] = Counter()
-    for bucket in (*found, still_open.five):
-        first = (bucket.start - begin) // 300 * PER_BUCKET
-        digits = f"{int(bucket.memory_sum):x}"[::-1]
-        times = {first + place: int(digit, 16) for place, digit in enumerate(digits) if digit != "0"}
-        assert bucket.count == sum(times.values())
-        counted.update(times)
-    hours = [
-        slot.heartbeats
-        for row in _rows(store, "SELECT hours FROM rollups_1h WHERE device_key = :key", key)
-        for slot in slots.unpack(row["hours"])
-    ]
-    assert sum(hours) + buckets.unpack(still_open.hour).count + still_open.five.count == counted.total()
-    return counted
-
-
-def _rows(store: SqliteStore, sql: str, key: int) -> list[dict[str, Any]]:
-    return rows(store, sql, key=key)

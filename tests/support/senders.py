@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import mqtt5
 import pytest
@@ -25,7 +25,7 @@ from edge.outbound import Outbound
 from edge.spool import Spool
 from edge.state import NO_SPOOL, Pending
 from hub.broker.wire import Link, LinkError, Packet, pubacks
-from tests.support.mosquitto import FLEET, Broker
+from tests.support.mosquitto import Broker
 from topics import codec
 from topics.channels import RECEIPT, STATUS
 from topics.messages import Probes, Receipt, Status, UpdateResult
@@ -33,6 +33,7 @@ from topics.messages import Probes, Receipt, Status, UpdateResult
 PERIOD_S: Final = 30
 PER_BUCKET: Final = 300 // PERIOD_S
 HEARTBEATS_ON_THEIR_WAY: Final = 50
+_GONE: Final = (LinkError, OSError, ssl.SSLError)
 ACCEPTED: Final = 0
 """PUBACK's reason when somebody has subscribed; 0x10 says that nobody has, so the broker kept nothing."""
 
@@ -44,21 +45,30 @@ def without_power_cuts(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(f"edge.{module}.os.fsync", lambda _descriptor: None)
 
 
+class Way(NamedTuple):
+    """How a device reaches the broker of a fleet."""
+
+    fleet: str
+    port: int
+    context: ssl.SSLContext
+
+
 class Sender:
     """One device that has `count` reports to send, every `durable`th of them an update result."""
 
     def __init__(
-        self, broker: Broker, folder: Path, device_id: str, count: int, *, durable: int, begin: int
+        self, way: Broker | Way, folder: Path, device_id: str, count: int, *, durable: int, begin: int
     ) -> None:
-        self._port = broker.device_port
-        self._context = broker.device_files(device_id).context()
+        if isinstance(way, Broker):
+            way = Way(way.fleet, way.device_port, way.device_files(device_id).context())
+        self._way = way
         self._spool_path = folder / f"{device_id}.spool"
-        self._topic = STATUS.topic(FLEET, id=device_id)
-        self._receipts = RECEIPT.topic(FLEET, id=device_id)
+        self._topic = STATUS.topic(way.fleet, id=device_id)
+        self._receipts = RECEIPT.topic(way.fleet, id=device_id)
         self._count, self._durable, self._begin = count, durable, begin
         self._link: Link | None = None
         self._connect_at = 0.0
-        self._ready = False
+        self._ready = self._broken = False
         self._next_id = 0
         self._on_their_way: dict[int, int | None] = {}
         """Heartbeat by packet id; None for a report."""
@@ -85,8 +95,13 @@ class Sender:
     def _start(self) -> None:
         self.spool = Spool(self._spool_path)
         self._outbound = Outbound(
-            self, self.spool, Settings(resend_seconds=1), fleet=FLEET, device_id=self.device_id, steady=time.monotonic
-        )  # fmt: skip
+            self,
+            self.spool,
+            Settings(resend_seconds=1),
+            fleet=self._way.fleet,
+            device_id=self.device_id,
+            steady=time.monotonic,
+        )
 
     @property
     def is_done(self) -> bool:
@@ -142,6 +157,8 @@ class Sender:
     def turn(self) -> int:
         """Connect, read and send what can be; returns the file descriptor to wait on, -1 for none."""
         try:
+            if self._broken:
+                raise LinkError("the connection broke")
             if self._link is None:
                 self._connect()
             if self._link is not None:
@@ -150,21 +167,21 @@ class Sender:
                     self._send_beat(self._again.popleft())
                 self._outbound.tick()
                 self._link.flush()
-        except (LinkError, OSError, ssl.SSLError):
+        except _GONE:
             self._lost(random.uniform(0, 0.2))
         return self._link.fileno() if self._link is not None else -1
 
     def _connect(self) -> None:
         if time.monotonic() < self._connect_at:
             return
-        self._link = Link("127.0.0.1", self._port, self._context)
+        self._link = Link("127.0.0.1", self._way.port, self._way.context)
         packet = mqtt5.ConnectPacket(self.device_id, keep_alive=600, session_expiry_interval=3600)
         self._link.send(packet.write())
 
     def _lost(self, pause: float) -> None:
         if self._link is not None:
             self._link.__exit__()
-        self._link, self._ready = None, False
+        self._link, self._ready, self._broken = None, False, False
         self._connect_at = time.monotonic() + pause
         beats = [beat for beat in self._on_their_way.values() if beat is not None]
         self._again.extendleft(reversed(beats))
@@ -223,7 +240,10 @@ class Sender:
         packet = mqtt5.PublishPacket(
             topic, body, qos=mqtt5.QoS.AT_LEAST_ONCE, packet_id=self._next_id, content_type=codec.MSGPACK
         )
-        self._link.send(packet.write())
+        try:
+            self._link.send(packet.write())
+        except _GONE:
+            self._broken = True  # seen at the next turn; until then it is on its way like any other
         return self._next_id
 
     # What else the agent's link has
