@@ -104,11 +104,11 @@ class Fetcher:
                     disk.fsync_dir(whole.parent)
                     return
             if reason := turns.over():
-                raise Stop(reason, check="bundle" if turns.corrupt else "")
+                raise Stop(reason, check="bundle" if turns.corrupt else "download")
             # Jitter only spreads load, nothing is guessed by it.
             wait = pause * (0.5 + random.random() / 2)  # noqa: S311
             if time.monotonic() + wait > end:
-                raise Stop(f"not downloaded within {seconds:g} s; {turns.failure}")
+                raise Stop(f"not downloaded within {seconds:g} s; {turns.failure}", check="download")
             self._sleep(wait)
             pause = min(pause * 2, self._settings.backoff_cap_seconds)
 

@@ -166,9 +166,9 @@ def _unpack(release: Release, archive: Path, staging: Path) -> list[FileEntry]:
                 digest, _ = _write(path, member.mode, reader.content(), most=member.size)
                 files.append(FileEntry(member.path, digest, member.size, member.mode))
     except DecodeError as error:
-        raise Stop(f"the bundle is refused: {error.detail}", lasting=True) from None
+        raise Stop(f"the bundle is refused: {error.detail}", lasting=True, check="archive") from None
     if reader.sha256 != release.bundle.tar_sha256:
-        raise Stop("the tar in the bundle is not the one that was signed", lasting=True)
+        raise Stop("the tar in the bundle is not the one that was signed", lasting=True, check="tar")
     return files
 
 
@@ -221,18 +221,24 @@ def _write(path: Path, mode: int, pieces: Iterable[bytes], *, most: int) -> tupl
 
 def _check(release: Release, files: list[FileEntry], folder: Path) -> BundleInfo:
     if hashlib.sha256(bundle.checksums_bytes(files)).hexdigest() != release.checksums:
-        raise Stop("the files in the bundle are not the ones that were signed", lasting=True)
+        raise Stop(
+            "the files in the bundle are not the ones that were signed", lasting=True, check="checksums"
+        )
     hashes = {entry.path: entry.sha256 for entry in files}
     if hashes.get(bundle.COMPOSE, hashlib.sha256(b"").hexdigest()) != release.compose_sha256:
-        raise Stop("compose.yaml in the bundle is not the one that was signed", lasting=True)
+        raise Stop("compose.yaml in the bundle is not the one that was signed", lasting=True, check="compose")
     if bundle.BUNDLE_JSON not in hashes:
-        raise Stop("the bundle has no bundle.json", lasting=True)
+        raise Stop("the bundle has no bundle.json", lasting=True, check="bundle_json")
     try:
         info = bundle.parse_info((folder / bundle.BUNDLE_JSON).read_bytes())
     except DecodeError as error:
-        raise Stop(f"bundle.json: {error.detail}", lasting=True) from None
+        raise Stop(f"bundle.json: {error.detail}", lasting=True, check="bundle_json") from None
     if (info.role, info.hook) != (release.role, release.hook):
-        raise Stop("bundle.json names another role or hook than the signed release", lasting=True)
+        raise Stop(
+            "bundle.json names another role or hook than the signed release",
+            lasting=True,
+            check="bundle_json",
+        )
     return info
 
 
