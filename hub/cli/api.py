@@ -121,6 +121,14 @@ class Hub:
             return False
         raise self._refusal(answer)
 
+    def stream(self, path: str) -> Iterator[bytes]:
+        """Yield the body that `path` answers with, in chunks."""
+        with self._reaching(), self._client.stream("GET", path) as answer:
+            if not answer.is_success:
+                answer.read()
+                raise self._refusal(answer)
+            yield from answer.iter_raw()
+
     def items(self, path: str, **query: str | int | None) -> Iterator[Any]:
         """Yield the items of every page of a list."""
         cursor: str | None = None

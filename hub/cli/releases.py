@@ -15,6 +15,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from hub.cli import builder, output, releasefolder, verify
 from hub.cli.api import Hub
 from hub.cli.errors import NotTrusted, Refused
+from hub.cli.export import export
 from hub.cli.files import read_small
 from hub.cli.gitrepo import Repository
 from hub.cli.options import (
@@ -269,3 +270,4 @@ def _with_progress(file: IO[bytes], made: Release) -> Iterator[bytes]:
 
 
 add_to(release)
+release.add_command(export)

@@ -1,0 +1,102 @@
+"""An export has the hub's paths and bytes, whole and verified, and can be brought up to date."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.hub.cli.conftest import Flaghoist
+from tests.hub.world import World, make_bundle
+from tests.topics import kit
+from topics import bundle, trust
+from topics.channels import MANIFEST
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def offered(real: World) -> str:
+    """A release that the canary segment is offered."""
+    release = real.publish(1, packed=make_bundle(**{"files/a": b"same", "files/b": b"same"}))
+    assert real.promote(release, "canary").status_code == 200
+    return release
+
+
+def test_every_file_has_the_path_and_the_bytes_of_the_hub(
+    flaghoist: Flaghoist, real: World, offered: str, tmp_path: Path
+) -> None:
+    real.device("shop-1")
+    ran = flaghoist("release", "export", tmp_path / "out", "--desired", "--json")
+    assert ran.code == 0, ran.err
+    found = files(tmp_path / "out")
+    summary = json.loads(found.pop("export.json"))
+    assert (summary["fleet"], summary["releases"], summary["roots"]) == (kit.FLEET, [offered], 1)
+    for name, content in found.items():
+        answer = real.client.get(f"/{name}")
+        assert (answer.status_code, answer.content) == (200, content), name
+    base = f"artifacts/kiosk/{offered}"
+    blobs = {entry.sha256 for entry in bundle.parse_checksums(found[f"{base}/checksums"]).files}
+    assert set(found) == {
+        "trust/roots/1", "devices/shop-1/desired",
+        *(f"manifests/kiosk/{segment}" for segment in ("canary", "early", "general")),
+        f"{base}/bundle", f"{base}/checksums", f"{base}/release",
+        *(f"{place}/{sha256}" for sha256 in blobs for place in (f"{base}/blobs", "artifacts/blobs")),
+    }  # fmt: skip
+
+
+def test_a_device_trusts_what_was_exported(
+    flaghoist: Flaghoist, real: World, offered: str, tmp_path: Path
+) -> None:
+    assert flaghoist("release", "export", tmp_path).code == 0
+    root = (tmp_path / "trust/roots/1").read_bytes()
+    state = trust.pin_root(root, trust.sha256(root))
+    topic = MANIFEST.topic(kit.FLEET, role="kiosk", segment="canary")
+    manifest = (tmp_path / "manifests/kiosk/canary").read_bytes()
+    _, trusted = trust.accept_manifest(state, topic, manifest, kit.NO_CLOCK)
+    assert trusted.candidate is not None
+    data = (tmp_path / "artifacts/kiosk" / offered / "bundle").read_bytes()
+    assert trusted.candidate.bundle.sha256 == hashlib.sha256(data).hexdigest()
+
+
+def test_a_second_export_writes_what_changed_and_prunes_when_asked(
+    flaghoist: Flaghoist, real: World, offered: str, tmp_path: Path
+) -> None:
+    assert flaghoist("release", "export", tmp_path).code == 0
+    assert flaghoist("release", "export", tmp_path, "--json").json["written"] == 0
+    second = real.publish(2)
+    assert real.promote(second, "canary").status_code == 200
+    assert flaghoist("release", "export", tmp_path).code == 0
+    assert (tmp_path / "artifacts/kiosk" / offered / "bundle").exists()
+    ran = flaghoist("release", "export", tmp_path, "--prune", "--json")
+    assert (ran.json["releases"], ran.json["removed"] > 0) == ([second], True)
+    assert not (tmp_path / "artifacts/kiosk" / offered).exists()
+    left = {path.name for path in (tmp_path / "artifacts/blobs").iterdir()}
+    checksums = (tmp_path / "artifacts/kiosk" / second / "checksums").read_bytes()
+    assert left == {entry.sha256 for entry in bundle.parse_checksums(checksums).files}
+
+
+def test_nothing_is_exported_that_was_not_signed(
+    flaghoist: Flaghoist, real: World, offered: str, tmp_path: Path
+) -> None:
+    with real.store.write() as tx:
+        tx.execute("UPDATE artifacts SET checksums = :other", {"other": b'{"files":[],"format":1}'})
+    ran = flaghoist("release", "export", tmp_path / "out")
+    assert (ran.code, ran.err) == (
+        5,
+        f"flaghoist: the checksums of {offered} are not those that were signed; publish it again\n",
+    )
+    assert files(tmp_path / "out") == {}
+
+
+def test_a_folder_that_cannot_be_written_is_named(
+    flaghoist: Flaghoist, real: World, offered: str, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    ran = flaghoist("release", "export", tmp_path / "file")
+    assert (ran.code, ran.err.count("\n")) == (3, 1)
+    assert str(tmp_path / "file") in ran.err
