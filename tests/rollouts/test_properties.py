@@ -1,0 +1,47 @@
+"""Properties of rollouts, over fleets, policies, networks and people made up at random."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import structlog
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from tests.rollouts.machine import Fleet, template
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A hub with releases and registered devices, to be copied."""
+    folder = tmp_path_factory.mktemp("template")
+    template(folder)
+    yield folder
+    structlog.reset_defaults()
+
+
+def run(start: Path, examples: int, steps: int) -> None:
+    machine = type("Machine", (Fleet,), {"folder": start})
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=steps,
+            deadline=None,
+            derandomize=True,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
+def test_a_rollout_keeps_its_promises_whatever_happens(start: Path) -> None:
+    run(start, examples=20, steps=40)
+
+
+@pytest.mark.heavy
+@pytest.mark.timeout(600)
+def test_a_rollout_keeps_its_promises_whatever_happens_for_long(start: Path) -> None:
+    run(start, examples=120, steps=60)
