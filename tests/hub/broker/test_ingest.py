@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import queue
-import random
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -233,7 +229,8 @@ def test_while_the_store_is_locked_nothing_is_acknowledged_and_then_all_is_taken
         with locked(tmp_path):
             send(device, "a", result(1))
             wait_until(lambda: "store cannot be written" in slot.problem)
-            assert slot.observed_since >= now_ms() - 5
+            asked_at = now_ms()
+            assert slot.observed_since >= asked_at
             assert slot.taken == 0
             send(device, "a", result(2))
             assert device.messages.empty()
@@ -259,7 +256,8 @@ def test_it_connects_again_after_the_broker_was_gone(broker: Broker, store: Sqli
     with running(broker, store) as slot:
         broker.kill()
         wait_until(lambda: "not connected" in slot.problem)
-        assert slot.observed_since >= now_ms() - 5
+        asked_at = now_ms()
+        assert slot.observed_since >= asked_at
         broker.start()
         wait_until(lambda: slot.connections == 2, seconds=20)
         assert slot.problem == ""
@@ -325,68 +323,3 @@ def test_slots_share_the_reports_and_one_of_them_hears_who_is_there(
         wait_until(lambda: first.taken + second.taken == 41)
         assert min(first.taken, second.taken) > 0
     assert rows(store, "SELECT state FROM presence") == [{"state": "online"}]
-
-
-PROCESS = """
-import sys, time
-from pathlib import Path
-from hub.broker.credentials import Credentials
-from hub.broker.ingest import Ingest, IngestSettings
-from hub.store import SqliteStore
-from hub.times import now_ms
-
-folder, port = Path(sys.argv[1]), int(sys.argv[2])
-names = ("service-ca.pem", "svc.ingest-0.pem", "svc.ingest-0.key")
-files = Credentials(*[folder / "services" / name for name in names])
-settings = IngestSettings("acme", port, batch=25, window=0.002)
-Ingest(SqliteStore(folder / "hub.db"), settings, files, now=now_ms, on_commit=lambda _: print("c", flush=True)).start()
-time.sleep(600)
-"""
-
-
-def test_reports_count_exactly_once_though_ingest_is_killed_again_and_again(
-    broker: Broker, tmp_path: Path, store: SqliteStore
-) -> None:
-    devices, count, chance = ["a", "b"], 600, random.Random(7)
-    broker.service_files("svc.ingest-0")
-    command = [sys.executable, "-c", PROCESS, str(tmp_path), str(broker.service_port)]
-
-    def ingest() -> subprocess.Popen[bytes]:
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-
-    def kill(process: subprocess.Popen[bytes]) -> None:
-        process.kill()
-        process.wait()
-        assert process.stdout
-        process.stdout.close()
-
-    process = ingest()
-    wait_until(lambda: any("svc.ingest-0" in line for line in broker.log), what="the first subscription")
-    peers = {device_id: broker.device(device_id) for device_id in devices}
-    kills = 0
-    try:
-        for n in range(1, count + 1):
-            for device_id, peer in peers.items():
-                send(peer, device_id, result(n, release=f"kiosk-{n}-abc"))
-            if n % 100 == 0 and n < count:
-                # In the middle of its work: at least one commit of this process has been seen.
-                assert process.stdout
-                process.stdout.readline()
-                time.sleep(chance.uniform(0, 0.01))
-                kill(process)
-                kills += 1
-                process = ingest()
-        wait_until(
-            lambda: rows(store, "SELECT contiguous FROM spools") == [{"contiguous": count}] * 2, seconds=30
-        )
-    finally:
-        kill(process)
-        for peer in peers.values():
-            peer.close()
-    assert kills == 5
-    per_device = rows(
-        store, "SELECT COUNT(*) AS n, COUNT(DISTINCT n) AS each_once FROM reports GROUP BY device_key"
-    )
-    assert per_device == [{"n": count, "each_once": count}] * 2
-    assert rows(store, "SELECT COUNT(*) AS n FROM attempts") == [{"n": 2 * count}]
-    assert rows(store, "SELECT * FROM quarantine") == []
