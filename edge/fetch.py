@@ -67,16 +67,18 @@ class Fetcher:
         """Return the release's checksums document, at most `limit` bytes, with the signed hash. Raises `Stop`."""
         failure = "no source has files one by one"
         end = time.monotonic() + self._settings.download_seconds / 2
+        most = min(limit, bundle.CHECKSUMS_LIMIT)
         for url in self._beside(release, "checksums"):
-            try:
-                data = self._client.document(url, min(limit, bundle.CHECKSUMS_LIMIT), end)
-            except (SourceError, http.client.HTTPException, OSError) as error:
-                failure = f"{url}: {sentence(error)}"
-                continue
-            if hashlib.sha256(data).hexdigest() == release.checksums:
-                return data
-            failure = f"{url}: the checksums are not those that were signed"
-        raise Stop(failure)
+            for name, packed in ((f"{url}.gz", True), (url, False)):
+                try:
+                    data = self._client.document(name, most, end, packed=packed)
+                except (SourceError, http.client.HTTPException, OSError) as error:
+                    failure = f"{name}: {sentence(error)}"
+                    continue
+                if hashlib.sha256(data).hexdigest() == release.checksums:
+                    return data
+                failure = f"{name}: the checksums are not those that were signed"
+        raise Stop(failure, check="checksums")
 
     def _urls(self, release: Release) -> list[str]:
         return [

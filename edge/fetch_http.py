@@ -87,18 +87,17 @@ class Client:
         with self._get(url, headers, end) as response:
             _body(response, part, have, wanted.size)
 
-    def document(self, url: str, limit: int, end: float) -> bytes:
-        """Return a body of at most `limit` bytes, which may travel packed. Raises as `receive` does."""
-        with self._get(url, {"Accept-Encoding": "gzip"}, end) as response:
+    def document(self, url: str, limit: int, end: float, *, packed: bool) -> bytes:
+        """Return a body of at most `limit` bytes, unpacked by gzip when `packed`. Raises as `receive` does."""
+        with self._get(url, {"Accept-Encoding": "identity"}, end) as response:
             if response.status != 200:
                 raise _refusal(response)
-            packed = (response.getheader("Content-Encoding") or "identity").lower() == "gzip"
             data = response.read(limit + 1)
-            if packed and len(data) <= limit:
-                data = _unpack(data, limit)
-            if len(data) > limit:
-                raise CorruptError(f"it sends more than {limit} bytes")
-            return data
+        if packed and len(data) <= limit:
+            data = _unpack(data, limit)
+        if len(data) > limit:
+            raise CorruptError(f"it sends more than {limit} bytes")
+        return data
 
     def _get(self, url: str, headers: dict[str, str], end: float) -> http.client.HTTPResponse:
         for _ in range(MAX_REDIRECTS + 1):
@@ -217,7 +216,7 @@ def _unpack(data: bytes, limit: int) -> bytes:
     try:
         return gunzip.decompress(data, limit + 1)
     except zlib.error as error:
-        raise SourceError(f"its gzip body cannot be read: {error}") from None
+        raise SourceError(f"it is not a good gzip file: {error}") from None
 
 
 def _origin(parts: SplitResult) -> tuple[str, str, int]:

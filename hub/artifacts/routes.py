@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import hashlib
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -150,6 +152,24 @@ class ArtifactsController(Controller):
     ) -> Response[bytes]:
         """The hash, size and mode of every file; these very bytes are what the release's signature covers."""
         return _small(request, *artifacts.checksums(role, release_id), "application/json")
+
+    @route(
+        "/{role:str}/{release_id:str}/checksums.gz",
+        http_method=READ,
+        opt={"access": "device"},
+        sync_to_thread=True,
+    )
+    def packed_checksums(
+        self,
+        request: AnyRequest,
+        artifacts: NamedDependency[Artifacts],
+        role: FromPath[str],
+        release_id: FromPath[str],
+    ) -> Response[bytes]:
+        """The same as a gzip file, for thin links."""
+        data, _ = artifacts.checksums(role, release_id)
+        packed = gzip.compress(data, mtime=0)
+        return _small(request, packed, hashlib.sha256(packed).hexdigest(), "application/octet-stream")
 
     @route(
         "/{role:str}/{release_id:str}/release",

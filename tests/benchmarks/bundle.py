@@ -8,7 +8,6 @@ are text-like, half cannot be packed. Pairs take turns, so that a busy machine s
 from __future__ import annotations
 
 import argparse
-import gzip
 import io
 import json
 import random
@@ -87,22 +86,14 @@ def compare(folder: Path, built: Built, rounds: int) -> dict[str, float]:
 
 
 class Counted(SimpleHTTPRequestHandler):
-    """Serves a folder, `checksums` packed for who takes it so; counts what goes either way, headers and all."""
+    """Serves a folder; counts what goes either way, headers and all."""
 
     moved: int = 0
 
     def do_GET(self) -> None:
         Counted.moved += len(self.requestline) + 2 + len(self.headers.as_bytes())
         self.wfile = _Counting(self.wfile)
-        if self.path.endswith("/checksums") and "gzip" in self.headers.get("Accept-Encoding", ""):
-            packed = gzip.compress(Path(self.translate_path(self.path)).read_bytes(), mtime=0)
-            self.send_response(200)
-            self.send_header("Content-Encoding", "gzip")
-            self.send_header("Content-Length", str(len(packed)))
-            self.end_headers()
-            self.wfile.write(packed)
-        else:
-            super().do_GET()
+        super().do_GET()
 
     def log_message(self, *_: Any) -> None:
         """Say nothing."""

@@ -32,9 +32,11 @@ def layout(built: Built) -> dict[str, bytes]:
     """Return URL paths and bodies: the bundle, its checksums, and every file by its hash."""
     top = f"/artifacts/{built.release.role}/{built.id}"
     files = contents(built)
+    checksums = bundle.checksums_bytes([entry for entry, _ in files])
     return {
         f"{top}/bundle": built.archive,
-        f"{top}/checksums": bundle.checksums_bytes([entry for entry, _ in files]),
+        f"{top}/checksums": checksums,
+        f"{top}/checksums.gz": gzip.compress(checksums, mtime=0),
         **{f"{top}/blobs/{entry.sha256}": data for entry, data in files},
     }
 

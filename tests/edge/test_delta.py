@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import random
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
@@ -59,11 +60,18 @@ def test_a_release_that_differs_in_one_file_fetches_that_file_alone(paths: Paths
     offer(source, NEW)
     assert make(paths, source)
     new_files = {MOVED, by_path(NEW)["bundle.json"], by_path(NEW)["files/app.txt"]}
-    assert asked(source)[0] == "checksums"
+    assert asked(source)[0] == "checksums.gz"
     assert {path.removeprefix("blobs/") for path in asked(source)[1:]} == new_files
     assert tree(paths.release(NEW.id)) == {entry.path: data for entry, data in contents(NEW)}
     assert stage.stands(paths, NEW.release) and stage.stands(paths, OLD.release)
     assert paths.checksums(NEW.id).read_bytes() == layout(NEW)[f"{TOP}/checksums"]
+
+
+def test_checksums_that_are_there_unpacked_only_do_as_well(paths: Paths, source: Source) -> None:
+    offer(source, NEW)
+    del source.files[f"{TOP}/checksums.gz"]
+    assert make(paths, source)
+    assert asked(source)[:2] == ["checksums.gz", "checksums"]
 
 
 def test_a_file_that_only_moved_is_not_fetched(paths: Paths, source: Source) -> None:
@@ -126,11 +134,23 @@ def swap(name: str, data: bytes) -> Callable[[dict[str, bytes]], None]:
     return lambda files: files.update({f"{TOP}/{name}": data})
 
 
+def checksums(plain: bytes, packed: bytes = b"") -> Callable[[dict[str, bytes]], None]:
+    """Put other checksums in place of both, packed and not."""
+    gz = packed or gzip.compress(plain, mtime=0)
+    return lambda files: files.update({f"{TOP}/checksums": plain, f"{TOP}/checksums.gz": gz})
+
+
+def without_checksums(files: dict[str, bytes]) -> None:
+    del files[f"{TOP}/checksums"], files[f"{TOP}/checksums.gz"]
+
+
 DOUBTS = [
-    pytest.param(drop("checksums"), id="no checksums"),
-    pytest.param(swap("checksums", b'{"files":[],"format":1}'), id="checksums that nobody signed"),
-    pytest.param(swap("checksums", layout(OLD)[f"/artifacts/kiosk/{OLD.id}/checksums"]), id="checksums of another"),
-    pytest.param(swap("checksums", b" " * 2_000_000), id="checksums without end"),
+    pytest.param(without_checksums, id="no checksums"),
+    pytest.param(checksums(b'{"files":[],"format":1}'), id="checksums that nobody signed"),
+    pytest.param(checksums(b"", b"not gzip"), id="checksums that are not gzip"),
+    pytest.param(checksums(b"", gzip.compress(bytes(50_000_000))), id="checksums that unpack without end"),
+    pytest.param(checksums(layout(OLD)[f"/artifacts/kiosk/{OLD.id}/checksums"]), id="checksums of another"),
+    pytest.param(checksums(b" " * 2_000_000, bytes(2_000_000)), id="checksums without end"),
     pytest.param(drop(f"blobs/{MOVED}"), id="a file that nobody has"),
     pytest.param(swap(f"blobs/{MOVED}", bytes(SIZE)), id="a file with other bytes"),
     pytest.param(swap(f"blobs/{MOVED}", bytes(SIZE + 1)), id="a file that is longer"),
@@ -214,7 +234,7 @@ def cut(handler: BaseHTTPRequestHandler, data: bytes) -> None:
 def test_a_file_whose_download_breaks_off_resumes(paths: Paths, source: Source) -> None:
     """D3."""
     offer(source, NEW)
-    source.faults = [source.serve, cut]
+    source.faults = [source.serve, cut]  # the checksums, then the first file
     assert make(paths, source)
     assert [request.get("Range") is not None for request in source.requests[1:3]] == [False, True]
 

@@ -37,7 +37,7 @@ def tar_gz(files: dict[str, tuple[bytes, int]]) -> bytes:
 # Serving
 
 
-@pytest.mark.parametrize("what", ["bundle", "checksums", "release", "blobs/{blob}"])
+@pytest.mark.parametrize("what", ["bundle", "checksums", "checksums.gz", "release", "blobs/{blob}"])
 def test_head_says_what_get_would_and_a_known_etag_is_not_sent_again(world: World, what: str) -> None:
     base = f"/artifacts/kiosk/{world.publish(1)}"
     path = f"{base}/{what.format(blob=hashlib.sha256(INFO).hexdigest())}"
@@ -62,6 +62,11 @@ def test_every_file_of_a_bundle_is_a_blob_by_its_hash(world: World) -> None:
             assert len(answer.content) == entry.size
             part = world.client.get(path, headers={"Range": "bytes=1-3"})
             assert (part.status_code, part.content) == (206, answer.content[1:4])
+
+
+def test_the_checksums_come_packed_too(world: World) -> None:
+    base = f"/artifacts/kiosk/{world.publish(1)}/checksums"
+    assert gzip.decompress(world.client.get(f"{base}.gz").content) == world.client.get(base).content
 
 
 @pytest.mark.parametrize("name", ["0" * 64, "..", "x" * 64, "abc", "A" * 64])
