@@ -7,6 +7,7 @@ not vouch for.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -168,10 +169,12 @@ def _export_release(hub: Hub, target: ExportFolder, release: Release, data: byte
     for sha256 in files:
         target.link(f"artifacts/blobs/{sha256}", f"{base}/blobs/{sha256}")
     target.write(f"{base}/checksums", checksums)
+    target.write(f"{base}/checksums.gz", gzip.compress(checksums, mtime=0))
     target.write(f"{base}/release", data)
     return [
         f"{base}/bundle",
         f"{base}/checksums",
+        f"{base}/checksums.gz",
         f"{base}/release",
         *(f"{place}/{sha256}" for sha256 in files for place in (f"{base}/blobs", "artifacts/blobs")),
     ]

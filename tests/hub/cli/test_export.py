@@ -44,7 +44,7 @@ def test_every_file_has_the_path_and_the_bytes_of_the_hub(
     assert set(found) == {
         "trust/roots/1", "devices/shop-1/desired",
         *(f"manifests/kiosk/{segment}" for segment in ("canary", "early", "general")),
-        f"{base}/bundle", f"{base}/checksums", f"{base}/release",
+        f"{base}/bundle", f"{base}/checksums", f"{base}/checksums.gz", f"{base}/release",
         *(f"{place}/{sha256}" for sha256 in blobs for place in (f"{base}/blobs", "artifacts/blobs")),
     }  # fmt: skip
 
