@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import mqtt5
 import pytest
 
 from edge.spool import Spool
@@ -203,6 +204,50 @@ def test_d8_a_message_over_the_brokers_limit_costs_its_sender_the_connection_and
         store, "SELECT device_id, n FROM reports JOIN devices ON devices.key = device_key ORDER BY 1, 2"
     )
     assert [(row["device_id"], row["n"]) for row in found] == [("a", 1), ("b", 1), ("b", 2)]
+
+
+NOT_UTF8 = b"\xff\xfe\xfd\xfc"
+SPOILED: list[tuple[str, dict[str, Any], bytes, bytes]] = [
+    ("topic", {}, b"/a/up", b"/\xff/up"),
+    ("content type", {"content_type": "XXXX"}, b"XXXX", NOT_UTF8),
+    ("NUL", {"content_type": "XXXX"}, b"XXXX", b"a\x00bc"),
+    ("response topic", {"response_topic": "XXXX"}, b"XXXX", NOT_UTF8),
+    ("user property", {"user_properties": [("key", "XXXX")]}, b"XXXX", NOT_UTF8),
+]
+"""What is spoiled in a packet, how it is made, and which bytes are replaced by which."""
+
+
+def test_d8_packets_whose_texts_are_none_cost_their_sender_the_connection_and_nobody_anything_else(
+    broker: Broker, store: SqliteStore
+) -> None:
+    """Mosquitto stops them; what it lets through is set apart by ingest (`tests/hub/broker/test_wire.py`)."""
+    with intake(broker, store) as slot, broker.device("b") as other:
+        for n, (what, properties, before, after) in enumerate(SPOILED, start=1):
+            packet = mqtt5.PublishPacket(
+                topic("a", "status"), codec.encode(status(1)), qos=mqtt5.QoS.AT_LEAST_ONCE, packet_id=1, **properties
+            ).write()  # fmt: skip
+            assert is_cut_off(broker, "a", packet.replace(before, after)), what
+            send(other, "b", result(n))
+        wait_until(lambda: slot.taken == len(SPOILED))
+        assert (slot.connections, slot.refused, slot.problem) == (1, 0, "")
+
+
+def is_cut_off(broker: Broker, device_id: str, packet: bytes) -> bool:
+    """Whether the broker ends the connection of a device that sends `packet`, instead of acknowledging it."""
+    deadline = time.monotonic() + 60
+    with Link("127.0.0.1", broker.device_port, broker.device_files(device_id).context()) as link:
+        link.send(mqtt5.ConnectPacket(device_id, clean_start=True, keep_alive=600).write())
+        try:
+            while time.monotonic() < deadline:
+                link.wait(1)
+                for heard in link.read()[0].packets:
+                    if isinstance(heard, mqtt5.ConnAckPacket):
+                        link.send(packet)
+                    elif isinstance(heard, mqtt5.PubAckPacket):
+                        return False
+        except (LinkError, OSError):
+            return True
+    raise AssertionError("the broker does not answer")
 
 
 def test_d14_reports_made_offline_survive_restarts_of_the_agent_and_count_once_though_sent_twice(
