@@ -83,12 +83,17 @@ class MqttLink:
         self._misc_at = 0.0
         self._trouble = ""
 
-    def open(self, context: ssl.SSLContext, will_topic: str, will_body: bytes) -> None:
-        """Begin a connection; events tell the outcome. Waits for TCP and TLS, at most some seconds."""
+    def open(self, context: ssl.SSLContext, will_topic: str = "", will_body: bytes = b"") -> None:
+        """Begin a connection, with a last will if it has a topic; events tell the outcome.
+
+        Waits for TCP and TLS, at most some seconds.
+        """
         client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=self._client_id, protocol=mqtt.MQTTv5)
         client.tls_set_context(context)
         client.connect_timeout = 10.0
-        client.will_set(will_topic, will_body, qos=1, retain=True, properties=_typed(PacketTypes.WILLMESSAGE))
+        if will_topic:
+            will = _typed(PacketTypes.WILLMESSAGE)
+            client.will_set(will_topic, will_body, qos=1, retain=True, properties=will)
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message

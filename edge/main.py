@@ -11,7 +11,7 @@ import os
 import sys
 from pathlib import Path
 
-from edge.config import DEFAULT_HOOKS, DEFAULT_STATE, Paths
+from edge.config import DEFAULT_HOOKS, DEFAULT_STATE, ENV_PREFIX, Paths
 from edge.errors import EdgeError, NotReady
 from edge.simulate import options
 
@@ -34,10 +34,18 @@ def main(argv: list[str] | None = None) -> int:
                 return _enrol(paths, chosen)
             case "status":
                 return _status(paths, chosen)
+            case "diagnose":
+                return _diagnose(paths, chosen)
             case "update":
                 from edge import child
 
                 return child.run(paths, tell=chosen.tell, parent=chosen.parent)
+            case "once" if chosen.mirror:
+                from edge import mirror
+
+                # By the environment, so that the update process knows it too.
+                os.environ[f"{ENV_PREFIX}MIRROR"] = chosen.mirror
+                return mirror.run(paths)
             case verb:
                 from edge import resident
 
@@ -87,6 +95,14 @@ def _status(paths: Paths, chosen: argparse.Namespace) -> int:
     return 0
 
 
+def _diagnose(paths: Paths, chosen: argparse.Namespace) -> int:
+    from edge.diagnose import command
+
+    said, code = command.run(paths, as_json=chosen.json)
+    print(said)
+    return code
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="flaghoist-edge", description="Keeps this device on its release.")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="COMMAND")
@@ -98,9 +114,12 @@ def _parser() -> argparse.ArgumentParser:
     enrol.add_argument("--serial", default="", metavar="S", help="serial number, for the hub's records")
     enrol.set_defaults(misused=enrol.error)
     _verb(verbs, "run", "stay connected and keep the release running")
-    _verb(verbs, "once", "connect, act, report, say when to wake next, exit")
+    once = _verb(verbs, "once", "connect, act, report, say when to wake next, exit")
+    once.add_argument("--mirror", metavar="URL", help="read a copy of what the hub publishes instead")
     status = _verb(verbs, "status", "show what runs here, without a network")
     status.add_argument("--json", action="store_true", help="as JSON")
+    diagnose = _verb(verbs, "diagnose", "check clock, disk, trust, release and the way to the broker")
+    diagnose.add_argument("--json", action="store_true", help="as JSON")
     options.add(verbs)
     return parser
 

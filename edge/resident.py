@@ -16,6 +16,7 @@ from edge.errors import NotReady, Unreachable
 from edge.identity import Identity
 from edge.jobs import Child
 from edge.link import MqttLink
+from edge.linknote import LinkNote
 from edge.notify import Notifier
 from edge.outside import Outside
 from edge.runner import Runner
@@ -44,7 +45,9 @@ def run(paths: Paths, arguments: list[str], *, once: bool) -> int:
         raise NotReady(
             f"cannot write in {paths.root} ({error.strerror}); make room and start again"
         ) from None
-    runner = Runner(agent, link, child, identity, settings, Notifier(os.environ, os.getpid()))
+    runner = Runner(
+        agent, link, child, identity, settings, Notifier(os.environ, os.getpid()), LinkNote(paths)
+    )
     try:
         ending = runner.once() if once else runner.run()
     finally:

@@ -17,6 +17,7 @@ from edge.errors import NotReady
 from edge.identity import Identity
 from edge.jobs import Child
 from edge.link import Connected, Disconnected, Event, MqttLink, Published, Received
+from edge.linknote import LinkNote
 from edge.notify import Notifier
 
 STABLE: Final = 60.0
@@ -40,9 +41,10 @@ class Runner:
         identity: Identity,
         settings: Settings,
         manager: Notifier,
+        note: LinkNote,
     ) -> None:
         self._agent, self._link, self._child = agent, link, child
-        self._manager = manager
+        self._manager, self._note = manager, note
         self._identity = identity
         self._settings = settings
         self._selector = selectors.DefaultSelector()
@@ -139,6 +141,7 @@ class Runner:
             case Connected():
                 log.info("connected")
                 self._manager.tell("STATUS=connected")
+                self._note.write(int(time.time()), connected=True, reason="")
                 self._connected_at = time.monotonic()
                 self._agent.on_connected()
             case Received(topic, body):
@@ -160,6 +163,7 @@ class Runner:
         level = logging.INFO if reason == self._last_reason else logging.WARNING
         log.log(level, "not connected: %s", reason)
         self._manager.tell(f"STATUS=not connected: {reason}")
+        self._note.write(int(time.time()), connected=False, reason=reason)
         self._last_reason = reason
 
     def _connect(self) -> None:

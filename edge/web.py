@@ -22,8 +22,9 @@ def request(
     headers: Mapping[str, str] | None = None,
     tls: ssl.SSLContext,
     limit: int,
+    seconds: float = TIMEOUT,
 ) -> tuple[int, bytes]:
-    """Return (status, body) of one request; of a longer body `limit` + 1 bytes.
+    """Return (status, body) of one request; of a longer body `limit` + 1 bytes; `seconds` is the longest silence.
 
     Raises `Refused` for what is no URL and `Unreachable` when nobody answers.
     """
@@ -36,9 +37,9 @@ def request(
         raise Refused(f"{url!r} is not the URL of a hub; it looks like http://hub.example:8080")
     connection: http.client.HTTPConnection
     if parts.scheme == "https":
-        connection = http.client.HTTPSConnection(host, port, timeout=TIMEOUT, context=tls)
+        connection = http.client.HTTPSConnection(host, port, timeout=seconds, context=tls)
     else:
-        connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT)
+        connection = http.client.HTTPConnection(host, port, timeout=seconds)
     try:
         connection.request(method, parts.path, body or None, dict(headers or {}))
         response = connection.getresponse()

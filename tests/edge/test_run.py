@@ -183,11 +183,11 @@ def test_status_shows_what_runs(rig: Rig) -> None:
 
 
 def test_a_lost_memory_says_what_to_do(rig: Rig) -> None:
-    for path in rig.paths.root.glob("memory*"):
+    for path in (*rig.paths.root.glob("memory*"), *rig.paths.root.glob("anchor*")):
         path.unlink()
     done = rig.ask("run")
     assert done.returncode == 3
-    assert done.stderr.strip().endswith("run flaghoist-edge enrol again")
+    assert done.stderr.strip().endswith("run flaghoist-edge enrol again with a new token")
 
 
 def test_a_broker_that_refuses_by_its_access_list_is_noticed(rig: Rig) -> None:
