@@ -22,7 +22,7 @@ from hub.store.schema import MIGRATIONS
 BUSY_TIMEOUT_MS = 5_000
 PAGE_BYTES = 8_192
 """Twice SQLite's own: rows of ingest lie side by side, and every page that a batch touches is written whole."""
-BULK_CACHE_KB = 20_480
+BULK_CACHE_KB = 8_192
 BULK_LOG_PAGES = 4_000
 """Pages in the write-ahead log at which a bulk writer copies them to the database: 32 MB."""
 _FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY)

@@ -54,10 +54,10 @@ TLS = (contest.mosquitto_sub_tls, contest.flaghoist_tls)
 SLOW = (contest.with_paho, contest.with_aiomqtt)
 HEATS = (
     Heat(PLAIN, 1_000, 300_000, 5),
-    Heat(PLAIN, 5_000, 500_000, 7),
-    Heat(PLAIN, 100_000, 500_000, 7),
+    Heat(PLAIN, 5_000, 500_000, 5),
+    Heat(PLAIN, 100_000, 500_000, 5),
     Heat(TLS, 5_000, 300_000, 5),
-    Heat(TLS, 100_000, 500_000, 5),
+    Heat(TLS, 100_000, 500_000, 3),
 )
 SMALL_HEATS = (Heat(PLAIN, 100, 2_000, 1), Heat(PLAIN, 1_000, 5_000, 1), Heat(TLS, 100, 2_000, 1))
 SLOW_HEATS = (Heat(SLOW, 5_000, 50_000, 3), Heat(SLOW, 100_000, 100_000, 3))
