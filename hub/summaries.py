@@ -76,6 +76,8 @@ def summaries(tx: Tx, fleet: str, *, now: int, observed_since: int) -> dict[str,
                     "failed": known[name].failed,
                     "rolled_back": known[name].rolled_back,
                     "lost": known[name].lost,
+                    "drifted": known[name].drifted,
+                    "safe_mode": known[name].safe_mode,
                     "in_progress": known[name].in_progress,
                 }
                 for name in SEGMENTS

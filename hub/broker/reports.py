@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from hub.broker.devices import Device
+from hub.broker.outcomes import Heard, put_aftermaths, put_times
 from hub.broker.reduce import RANKS, Report, contiguous, release_of
 from hub.store import Tx
 from topics.messages import UpdateResult
@@ -66,7 +67,7 @@ def _report_row(device: Device, spool: str, n: int, report: Report, now: int) ->
 
 
 def put_attempts(tx: Tx, reports: Reports, now: int) -> set[str]:
-    """Let update results move the attempts they are about; return the releases."""
+    """Let reports move the attempts they are about; return the releases."""
     rows: list[dict[str, Any]] = []
     # In the order in which each device reported, whatever the order of arrival.
     for _, (device, report) in sorted(reports.items(), key=lambda item: item[0]):
@@ -84,12 +85,16 @@ def put_attempts(tx: Tx, reports: Reports, now: int) -> set[str]:
                 "reason": result.reason,
                 "check_name": result.check,
                 "from_id": result.from_release,
+                "spool": result.spool,
+                "n": result.n,
                 "now": now,
             }
         )
+    heard = [Heard(device.key, report.message) for device, report in reports.values() if report.message]
     if rows:
         tx.executemany(_PUT_ATTEMPT, rows)
-    return {row["release"] for row in rows}
+        put_times(tx, heard)
+    return {row["release"] for row in rows} | put_aftermaths(tx, heard, now)
 
 
 def _rank(column: str) -> str:
@@ -113,12 +118,13 @@ WHERE excluded.contiguous > spools.contiguous
 """
 _PUT_ATTEMPT: Final = f"""
 INSERT INTO attempts (release_id, device_key, attempt, segment, state, cause, reason, check_name, from_id,
-    began_at, updated_at, epoch)
+    began_at, updated_at, aftermath_spool, aftermath_n, epoch)
 VALUES (:release, :device_key, :attempt, :segment, :state, :cause, :reason, :check_name, :from_id, :now, :now,
-    COALESCE((SELECT releases.epoch FROM releases WHERE releases.id = :release), 0))
+    :spool, :n, COALESCE((SELECT releases.epoch FROM releases WHERE releases.id = :release), 0))
 ON CONFLICT (release_id, device_key) DO UPDATE SET
     attempt = excluded.attempt, state = excluded.state, cause = excluded.cause, reason = excluded.reason,
     check_name = excluded.check_name, updated_at = excluded.updated_at, epoch = excluded.epoch,
+    aftermath_spool = excluded.aftermath_spool, aftermath_n = excluded.aftermath_n,
     aftermath = CASE WHEN excluded.attempt > attempts.attempt THEN '' ELSE attempts.aftermath END,
     from_id = COALESCE(excluded.from_id, attempts.from_id),
     segment = CASE WHEN excluded.attempt > attempts.attempt THEN excluded.segment ELSE attempts.segment END,

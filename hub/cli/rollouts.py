@@ -52,13 +52,16 @@ class Segment(msgspec.Struct, frozen=True):
     rolled_back: int = 0
     in_progress: int = 0
     lost: int = 0
+    drifted: int = 0
+    safe_mode: int = 0
     refused: dict[str, int] = {}
     share_basis_points: int = 0
 
     @property
     def ended(self) -> int:
         """Devices that have reported how it ended, or are held for lost."""
-        return self.committed + self.failed + self.rolled_back + self.lost
+        failures = self.failed + self.rolled_back + self.lost + self.drifted + self.safe_mode
+        return self.committed + failures
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -215,5 +218,7 @@ def _counts(entry: Segment) -> list[tuple[str, int]]:
         ("failed", entry.failed),
         ("rolled back", entry.rolled_back),
         ("lost", entry.lost),
+        ("drifted", entry.drifted),
+        ("safe mode", entry.safe_mode),
         ("refused", sum(entry.refused.values())),
     ]

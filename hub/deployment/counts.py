@@ -24,8 +24,10 @@ _HEARD: Final = (
     "ELSE attempts.updated_at END"
 )
 
+COUNTED: Final = "SELECT * FROM rollout_counts WHERE release_id = :release AND devices > 0"
+
 # Only what has had no end for the time-out is looked at; who is heard of by heartbeats is not lost.
-_SILENT: Final = f"""
+SILENT: Final = f"""
 SELECT release_id, segment, epoch, COUNT(*) AS devices,
     SUM(CASE WHEN heard >= :judged_from THEN 1 ELSE 0 END) AS fresh FROM (
     SELECT attempts.release_id AS release_id, attempts.segment AS segment, attempts.epoch AS epoch, {_HEARD} AS heard
@@ -83,10 +85,8 @@ def known(tx: Tx, release: Row, policy: Policy, *, now: int, observed_since: int
 
 
 def _rows(tx: Tx, release_id: str, asked: dict[str, int]) -> tuple[list[Row], list[Row]]:
-    counted = tx.all(
-        "SELECT * FROM rollout_counts WHERE release_id = :release AND devices > 0", {"release": release_id}
-    )
-    return counted, tx.all(_SILENT, {"release": release_id, **asked})
+    counted = tx.all(COUNTED, {"release": release_id})
+    return counted, tx.all(SILENT, {"release": release_id, **asked})
 
 
 def _is_step(row: Row, step: Row) -> bool:

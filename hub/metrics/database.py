@@ -21,6 +21,7 @@ from hub.summaries import PRESENCES, device_counts
 
 STATES: Final = ("draft", "published", *ACTIVE, "rolled_back", "superseded", "complete")
 HEALTHS: Final = ("ok", "degraded", "failing", "unknown")
+OUTCOMES: Final = ("in_progress", "committed", "failed", "rolled_back", "lost", "drifted", "safe_mode")
 LEAST_S: Final = 15.0
 SHARE: Final = 20
 """Counting may take one part in `SHARE` of the time, as in `hub.pulse`."""
@@ -112,7 +113,7 @@ def rollouts(data: Store, now: Callable[[], int], observed_since: Callable[[], i
             ),
             gauges(
                 "flaghoist_rollout_devices",
-                "What became of the devices that began: in_progress, committed, failed, rolled_back or lost.",
+                f"What became of the devices that began: {', '.join(OUTCOMES)}.",
                 ["release", "role", "segment", "outcome"],
                 outcomes,
             ),
@@ -164,7 +165,7 @@ def _progress(tx: Tx, now: int, observed_since: int) -> tuple[dict[Any, float], 
         for segment, here in known.items():
             key = (release["id"], release["role"], segment)
             began[key] = here.began
-            for outcome in ("in_progress", "committed", "failed", "rolled_back", "lost"):
+            for outcome in OUTCOMES:
                 outcomes[*key, outcome] = getattr(here, outcome)
     return began, outcomes
 

@@ -59,6 +59,17 @@ ALTER TABLE attempts ADD COLUMN epoch INTEGER NOT NULL DEFAULT 0;
 
 ALTER TABLE attempts ADD COLUMN aftermath TEXT NOT NULL DEFAULT '';
 
+ALTER TABLE attempts ADD COLUMN aftermath_spool TEXT NOT NULL DEFAULT '';
+
+ALTER TABLE attempts ADD COLUMN aftermath_n INTEGER NOT NULL DEFAULT 0;
+
+ALTER TABLE attempts ADD COLUMN timed INTEGER NOT NULL DEFAULT -1;
+
+CREATE TABLE phase_times (
+    release_id TEXT NOT NULL, segment TEXT NOT NULL, phase TEXT NOT NULL, step INTEGER NOT NULL,
+    devices INTEGER NOT NULL, PRIMARY KEY (release_id, segment, phase, step)
+) WITHOUT ROWID;
+
 CREATE INDEX attempts_open ON attempts (release_id, updated_at)
     WHERE state NOT IN ('committed', 'failed', 'rolled_back', 'refused');
 

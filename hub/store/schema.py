@@ -204,6 +204,8 @@ def m004_rollouts(db: Database) -> None:
 
     `rollout_counts` has the attempts by their state; `detail` is why a device refused, or what went wrong after its
     success. `epoch` counts how often a release was resumed after a halt: what came before was looked at.
+    `aftermath_spool` and `aftermath_n` are of the last report that an attempt was changed by; `timed` is the attempt
+    whose success is counted in `phase_times`, by step of time.
     `segments.waypoints` are the ids of the releases that its manifest has as steps; `ways` says from which epoch of a
     step on attempts at it belong to the rollout of another release. `schedules` are promotions that wait for their
     time; `stopped_at` is since when a rollout stands still.
