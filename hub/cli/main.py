@@ -19,6 +19,7 @@ from hub.cli.keyring import keys
 from hub.cli.releases import release
 from hub.cli.rollouts import rollout
 from hub.cli.rootchain import add_to as add_root_commands
+from hub.cli.rootkeys import add_to as add_root_key_commands
 from hub.cli.roots import root
 from hub.errors import HubError
 from topics.errors import ContractError
@@ -36,6 +37,7 @@ def cli() -> None:
 
 
 add_root_commands(root)
+add_root_key_commands(root)
 for command in (keys, root, release, rollout, device, api_key):
     cli.add_command(command)
 

@@ -28,10 +28,10 @@ from hub.cli.options import (
     token_file_option,
     url_option,
 )
+from hub.cli.passphrase import load_key, passphrase_option
 from hub.cli.promotions import add_to, path_of, show_release
 from hub.cli.roots import now_ms, read_root
 from hub.errors import SetupError
-from hub.identity import keys as keyfiles
 from hub.identity.files import write_atomic
 from topics import codec, envelope, trust
 from topics.channels import RELEASE_LIMIT
@@ -133,10 +133,11 @@ def build(
     type=file_argument,
     help="Private release key; may be given several times, and people may sign one after another.",
 )
+@passphrase_option
 @json_option
 def sign(folder: Path, key_files: tuple[Path, ...], as_json: bool) -> None:
     """Sign a built release, after checking that its bundle is the one it names."""
-    keys = [keyfiles.load_private(path) for path in key_files]
+    keys = [load_key(path) for path in key_files]
     payload, made = verify.read_payload(folder)
     verify.require_bundle(folder, made)
     data = _signed(folder, payload, keys)

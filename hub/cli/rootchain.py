@@ -6,13 +6,16 @@ without having to be enrolled again.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
 from hub.cli.errors import NotTrusted
 from hub.cli.files import read_small
 from hub.cli.options import file_argument, json_option
+from hub.cli.passphrase import load_key, passphrase_option
 from hub.cli.rootdoc import ROLES, make_root, parse_thresholds
 from hub.cli.roots import DAY_MS, deployment_key, now_ms, read_root, show_root
 from hub.errors import SetupError
@@ -22,19 +25,37 @@ from topics import codec, envelope, trust
 from topics.documents import Root, TrustRole
 from topics.errors import DecodeError, TrustError
 
-signing_keys = click.option(
-    "--key",
-    "key_files",
-    multiple=True,
-    required=True,
-    type=file_argument,
-    help="Private root key that signs; may be given several times, and people may sign one after another.",
-)
+
+def signing_keys(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--key` and `--passphrase-file`."""
+    key = click.option(
+        "--key",
+        "key_files",
+        multiple=True,
+        required=True,
+        type=file_argument,
+        help="Private root key that signs; may be given several times, and people may sign one after another.",
+    )
+    return key(passphrase_option(command))
+
+
+def following_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that every command making the following root has."""
+    for option in reversed(
+        (
+            signing_keys,
+            click.option("--threshold", help="Thresholds that change, like release=2."),
+            click.option("--expires-days", type=click.IntRange(1, 36_500), default=730, show_default=True),
+            click.option("--out", type=file_argument, help="Where it goes; default root.N.dsse beside FILE."),
+            json_option,
+        )
+    ):
+        command = option(command)
+    return command
 
 
 @click.command("next")
 @click.argument("file", type=file_argument)
-@signing_keys
 @click.option(
     "--root-key", "root_keys", multiple=True, type=file_argument, help="Public root keys from now on."
 )
@@ -51,10 +72,7 @@ signing_keys = click.option(
     multiple=True,
     help="Deployment keys from now on, as for `root init`.",
 )
-@click.option("--threshold", help="Thresholds that change, like release=2.")
-@click.option("--expires-days", type=click.IntRange(1, 36_500), default=730, show_default=True)
-@click.option("--out", type=file_argument, help="Where it goes; default root.N.dsse beside FILE.")
-@json_option
+@following_options
 def next_root(
     file: Path,
     key_files: tuple[Path, ...],
@@ -67,10 +85,8 @@ def next_root(
     as_json: bool,
 ) -> None:
     """Make the root that follows FILE, with a new expiry and the keys that are given; others stay."""
-    data, present = read_root(file)
-    keys: dict[TrustRole, list[bytes]] = {
-        role: list(trust.keys_of(present, role)[0].values()) for role in ROLES
-    }
+    _, present = read_root(file)
+    keys = _keys(present)
     thresholds = {role: trust.keys_of(present, role)[1] for role in ROLES}
     if root_keys:
         keys["root"] = [keyfiles.load_public(path).raw for path in root_keys]
@@ -80,6 +96,21 @@ def next_root(
         keys["deployment"] = [deployment_key(text, present.fleet) for text in deployment_keys]
     if threshold is not None:
         thresholds = parse_thresholds(threshold, thresholds)
+    make_next(file, keys, thresholds, key_files, expires_days=expires_days, out=out, as_json=as_json)
+
+
+def make_next(
+    file: Path,
+    keys: Mapping[TrustRole, list[bytes]],
+    thresholds: Mapping[TrustRole, int],
+    key_files: tuple[Path, ...],
+    *,
+    expires_days: int,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Write and show the root that follows the one in `file`, signed by `key_files`; raises `SetupError`."""
+    data, present = read_root(file)
     version = present.version + 1
     out = out or file.with_name(f"root.{version}.dsse")
     if out.exists():
@@ -87,10 +118,14 @@ def next_root(
     document = make_root(
         present.fleet, version, keys, thresholds, expires_at=now_ms() + expires_days * DAY_MS
     )
-    signers = [keyfiles.load_private(path) for path in key_files]
+    signers = [load_key(path) for path in key_files]
     made = envelope.sign(codec.encode(document), "root", signers)
     write_atomic(out, made, 0o644)
     show_root(out, made, document, as_json=as_json, missing=missing(data, made))
+
+
+def _keys(present: Root) -> dict[TrustRole, list[bytes]]:
+    return {role: list(trust.keys_of(present, role)[0].values()) for role in ROLES}
 
 
 @click.command()
@@ -104,7 +139,7 @@ def sign(file: Path, key_files: tuple[Path, ...], previous: Path, as_json: bool)
     """Add signatures to a root that needs several people's; show it and what it still lacks."""
     before, present = read_root(previous)
     data = read_small(file, "a root document", limit=trust.ROOT_LIMIT)
-    keys = [keyfiles.load_private(path) for path in key_files]
+    keys = [load_key(path) for path in key_files]
     document = _following(file, data, present)
     for key in keys:
         data = envelope.add_signature(data, key, limit=trust.ROOT_LIMIT)
@@ -114,8 +149,8 @@ def sign(file: Path, key_files: tuple[Path, ...], previous: Path, as_json: bool)
 
 def add_to(group: click.Group) -> None:
     """Add these commands to the `root` group."""
-    group.add_command(next_root)
-    group.add_command(sign)
+    for command in (next_root, sign):
+        group.add_command(command)
 
 
 def missing(before: bytes, data: bytes) -> str:

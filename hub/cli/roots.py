@@ -15,6 +15,7 @@ from hub.cli.api import Hub
 from hub.cli.errors import NotTrusted
 from hub.cli.files import read_small
 from hub.cli.options import FLEET, file_argument, hub_options, json_option
+from hub.cli.passphrase import load_key, passphrase_option
 from hub.cli.rootdoc import ROLES, make_root, parse_thresholds
 from hub.errors import SetupError
 from hub.identity import keys as keyfiles
@@ -72,6 +73,7 @@ def root() -> None:
 )
 @click.option("--expires-days", type=click.IntRange(1, 36_500), default=730, show_default=True)
 @click.option("--out", type=file_argument, default=Path("root.1.dsse"), show_default=True)
+@passphrase_option
 @json_option
 def init(
     fleet: str,
@@ -87,7 +89,7 @@ def init(
     thresholds = parse_thresholds(threshold, dict.fromkeys(ROLES, 1))
     if out.exists():
         raise SetupError(f"{out} already exists; devices may have pinned it, so choose another --out")
-    signers = [keyfiles.load_private(path) for path in root_keys]
+    signers = [load_key(path) for path in root_keys]
     publics: dict[TrustRole, list[bytes]] = {
         "root": [bytes(key.verify_key) for key in signers],
         "release": [keyfiles.load_public(path).raw for path in release_keys],

@@ -1,10 +1,12 @@
 """Signing keys in files: a private `NAME.key` that only its owner reads, and a public `NAME.pub` to hand out.
 
-Both are one JSON object, so that people can look inside:
+All are one JSON object, so that people can look inside:
 
-    NAME.key   {"format": 1, "name", "keyid", "public_key": "<hex>", "secret_key": "<hex seed>"}
+    NAME.key   {"format": 2, "name", "keyid", "public_key": "<hex>", "sealed": {…}}   with a passphrase
+    NAME.key   {"format": 1, "name", "keyid", "public_key": "<hex>", "secret_key": "<hex seed>"}   without
     NAME.pub   {"format": 1, "name", "keyid", "public_key": "<hex>"}
 
+`sealed` is described in `hub.identity.sealing`. The hub's own key has no passphrase, since nobody is there to give it.
 `keyid` and `public_key` follow from the seed and are checked against it, since a file put together from
 two others would sign under a name that is not its own.
 """
@@ -24,23 +26,25 @@ from msgspec import Meta
 from nacl.signing import SigningKey
 
 from hub.errors import SetupError
+from hub.identity.files import write_atomic
+from hub.identity.sealing import MODERATE, Cost, Sealed, seal, unseal
 from topics.envelope import key_id
 from topics.fields import KeyId, Name
 
 FILE_LIMIT: Final = 4096
-"""Bytes; a key file has about 300."""
+"""Bytes; a key file has at most about 600."""
 
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 _Hex32 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
 
 class PublicKey(msgspec.Struct, frozen=True):
-    """A public key as its file holds it; `public_key` is 32 bytes in hex."""
+    """A public key as its file holds it, or a private key's file of either format; `public_key` is 32 bytes in hex."""
 
     name: Name
     keyid: KeyId
     public_key: _Hex32
-    format: Literal[1] = 1
+    format: Literal[1, 2] = 1
 
     @property
     def raw(self) -> bytes:
@@ -48,12 +52,22 @@ class PublicKey(msgspec.Struct, frozen=True):
         return bytes.fromhex(self.public_key)
 
 
-class _PrivateKey(msgspec.Struct, frozen=True):
+class _PrivateKey(msgspec.Struct, frozen=True, tag_field="format", tag=1):
     name: Name
     keyid: KeyId
     public_key: _Hex32
     secret_key: _Hex32
-    format: Literal[1] = 1
+
+
+class _SealedKey(msgspec.Struct, frozen=True, tag_field="format", tag=2):
+    name: Name
+    keyid: KeyId
+    public_key: _Hex32
+    sealed: Sealed
+
+
+class NeedsPassphrase(SetupError):  # noqa: N818  (named by outcome)
+    """The key is sealed and no passphrase was given."""
 
 
 def generate(random: Callable[[int], bytes] = secrets.token_bytes) -> SigningKey:
@@ -67,8 +81,18 @@ def public(name: str, key: SigningKey) -> PublicKey:
     return PublicKey(name, key_id(raw), raw.hex())
 
 
-def save(directory: Path, name: str, key: SigningKey) -> tuple[Path, Path]:
+def save(
+    directory: Path,
+    name: str,
+    key: SigningKey,
+    *,
+    passphrase: str | None = None,
+    cost: Cost = MODERATE,
+    random: Callable[[int], bytes] = secrets.token_bytes,
+) -> tuple[Path, Path]:
     """Write `NAME.key` (0600) and `NAME.pub` (0644) into `directory`, made when missing; return their paths.
+
+    The private half is sealed with `passphrase` where one is given.
 
     Each file appears whole or not at all. A key that is already there is never overwritten: whatever it has
     signed would be orphaned. Raises `SetupError`.
@@ -76,7 +100,7 @@ def save(directory: Path, name: str, key: SigningKey) -> tuple[Path, Path]:
     if not _NAME.match(name):
         raise SetupError(f"{name!r} cannot name a key; use 1 to 64 letters, digits, '.', '_' and '-'")
     half = public(name, key)
-    whole = _PrivateKey(name, half.keyid, half.public_key, bytes(key).hex())
+    whole = _private(half, key, passphrase, cost, random)
     private_path, public_path = directory / f"{name}.key", directory / f"{name}.pub"
     try:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -93,11 +117,37 @@ def save(directory: Path, name: str, key: SigningKey) -> tuple[Path, Path]:
     return private_path, public_path
 
 
-def load_private(path: Path) -> SigningKey:
-    """Return the key in a private key file that nobody but its owner can read; raises `SetupError`."""
+def _private(
+    half: PublicKey, key: SigningKey, passphrase: str | None, cost: Cost, random: Callable[[int], bytes]
+) -> _PrivateKey | _SealedKey:
+    if passphrase is None:
+        return _PrivateKey(half.name, half.keyid, half.public_key, bytes(key).hex())
+    return _SealedKey(half.name, half.keyid, half.public_key, seal(bytes(key), passphrase, cost, random))
+
+
+def encrypt(
+    path: Path,
+    key: SigningKey,
+    passphrase: str,
+    *,
+    cost: Cost = MODERATE,
+    random: Callable[[int], bytes] = secrets.token_bytes,
+) -> None:
+    """Replace the file of `key` by one that `passphrase` seals; raises `SetupError`."""
+    half = load_public(path)
+    if half.raw != bytes(key.verify_key):
+        raise SetupError(f"{path} is another key's file; give the file that the key came from")
+    write_atomic(path, _text(_private(half, key, passphrase, cost, random)), 0o600)
+
+
+def load_private(path: Path, passphrase: str | None = None) -> SigningKey:
+    """Return the key in a private key file that nobody but its owner can read.
+
+    Raises `SetupError`, and `NeedsPassphrase` for a sealed key without a `passphrase`.
+    """
     data, mode = _read(path)
     try:
-        whole = msgspec.json.decode(data, type=_PrivateKey)
+        whole = msgspec.json.decode(data, type=_PrivateKey | _SealedKey)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise SetupError(
             f"{path} is not a private key file; give the NAME.key that `flaghoist keys generate` wrote"
@@ -107,15 +157,33 @@ def load_private(path: Path) -> SigningKey:
             f"{path} can be read by others (mode {mode:04o}); "
             f"run chmod 600 {path}, and replace the key if anybody may have seen it"
         )
-    key = SigningKey(bytes.fromhex(whole.secret_key))
+    key = SigningKey(_seed(path, whole, passphrase))
     half = public(whole.name, key)
     if (half.keyid, half.public_key) != (whole.keyid, whole.public_key):
         raise SetupError(f"{path} holds a secret that is not of its public key; restore it from a copy")
     return key
 
 
+def is_sealed(path: Path) -> bool:
+    """Return whether a key file's private half is sealed; raises `SetupError`."""
+    return load_public(path).format == 2
+
+
+def _seed(path: Path, whole: _PrivateKey | _SealedKey, passphrase: str | None) -> bytes:
+    if isinstance(whole, _PrivateKey):
+        return bytes.fromhex(whole.secret_key)
+    if passphrase is None:
+        raise NeedsPassphrase(
+            f"{path} is sealed with a passphrase; give it with --passphrase-file or FLAGHOIST_PASSPHRASE"
+        )
+    seed = unseal(whole.sealed, passphrase)
+    if seed is None:
+        raise SetupError(f"the passphrase does not open {path}; give the one it was sealed with")
+    return seed
+
+
 def load_public(path: Path) -> PublicKey:
-    """Return the public half from `NAME.pub`; raises `SetupError`."""
+    """Return the public half from `NAME.pub` or `NAME.key`; raises `SetupError`."""
     data, _ = _read(path)
     try:
         half = msgspec.json.decode(data, type=PublicKey)

@@ -194,7 +194,7 @@ class Fleet:
     def make_trust(self) -> None:
         """Make root and release keys in a folder of their own and give the hub the root."""
         for name in ("root", "release"):
-            self.flaghoist("keys", "generate", name, "--out", self.keys)
+            self.flaghoist("keys", "generate", name, "--no-passphrase", "--out", self.keys)
         root = self.folder / "root.1.dsse"
         self.flaghoist(
             *("root", "init", "--fleet", self.name, "--root-key", self.keys / "root.key"),

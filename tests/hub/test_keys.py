@@ -117,7 +117,7 @@ BOTH = [
     pytest.param(
         lambda path: path.write_bytes(b"[" * 4000), "is not a (private|public) key file", id="deep-nesting"
     ),
-    pytest.param(_edited(format=2), "is not a (private|public) key file", id="later-format"),
+    pytest.param(_edited(format=3), "is not a (private|public) key file", id="later-format"),
     pytest.param(_edited(public_key="00"), "is not a (private|public) key file", id="short-key"),
     pytest.param(_edited(keyid=None), "is not a (private|public) key file", id="no-keyid"),
     pytest.param(_replace_by_fifo, "is not a regular file", id="fifo"),

@@ -21,7 +21,7 @@ ok 'hub and broker run as flaghoist-hub' '[ "$(pgrep -u flaghoist-hub -c "mosqui
 export FLAGHOIST_URL=http://127.0.0.1:8080 FLAGHOIST_TOKEN="$(cat /var/lib/flaghoist-hub/admin.token)"
 
 mkdir /root/work && cd /root/work
-flaghoist keys generate root --out keys && flaghoist keys generate release --out keys
+flaghoist keys generate root --no-passphrase --out keys && flaghoist keys generate release --no-passphrase --out keys
 flaghoist root init --fleet acme --root-key keys/root.key --release-key keys/release.pub \
     --deployment-key "$FLAGHOIST_URL" --out root.1.dsse && flaghoist root publish root.1.dsse
 flaghoist-edge enrol --hub "$FLAGHOIST_URL" --device-id shop-1 \

@@ -260,7 +260,9 @@ def test_a_fault_of_the_command_shows_no_traceback_unless_asked(
 def test_the_installed_command_says_nothing_when_its_reader_goes(tmp_path: Path) -> None:
     script = Path(sys.executable).with_name("flaghoist")
     made = subprocess.run(
-        [script, "keys", "generate", "ci", "--out", tmp_path], capture_output=True, check=True
+        [script, "keys", "generate", "ci", "--no-passphrase", "--out", tmp_path],
+        capture_output=True,
+        check=True,
     )
     assert b"keyid" in made.stdout
     with subprocess.Popen(

@@ -138,7 +138,7 @@ def test_more_keys_than_a_root_may_name_are_refused(
 ) -> None:
     options: list[object] = []
     for number in range(MAX_KEYS + 1):
-        flaghoist("keys", "generate", f"k{number}", "--out", tmp_path / "many")
+        flaghoist("keys", "generate", f"k{number}", "--no-passphrase", "--out", tmp_path / "many")
         options += ["--release-key", tmp_path / "many" / f"k{number}.pub"]
     ran = flaghoist("root", "next", first, "--key", signers.key("root"), *options)
     assert (ran.code, ran.err) == (

@@ -352,14 +352,14 @@ def test_a_missing_file_is_named(
 
 
 def test_keys_are_made_shown_and_never_overwritten(flaghoist: Flaghoist, tmp_path: Path) -> None:
-    made = flaghoist("keys", "generate", "ci", "--out", tmp_path, "--json")
+    made = flaghoist("keys", "generate", "ci", "--no-passphrase", "--out", tmp_path, "--json")
     assert made.code == 0, made.err
     assert flaghoist("keys", "show", made.json["public"], "--json").json["keyid"] == made.json["keyid"]
     assert flaghoist("keys", "show", made.json["private"]).out.split() == [
         "name", "ci", "keyid", made.json["keyid"], "public", "key",
         json.loads(Path(made.json["public"]).read_text())["public_key"],
     ]  # fmt: skip
-    again = flaghoist("keys", "generate", "ci", "--out", tmp_path)
+    again = flaghoist("keys", "generate", "ci", "--no-passphrase", "--out", tmp_path)
     assert (again.code, again.err) == (
         3,
         f"flaghoist: {tmp_path}/ci.key already exists; choose another name or move it away first\n",

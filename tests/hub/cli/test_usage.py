@@ -36,7 +36,8 @@ GROUPS = ("keys", "root", "release", "rollout", "device", "api-key")
                      "Got unexpected extra argument (b) (see `flaghoist keys show --help`)", id="too-many"),
         pytest.param([], f"a command is missing; give one of {', '.join(sorted(GROUPS))} (see `flaghoist --help`)",
                      id="no-command"),
-        pytest.param(["keys"], "a command is missing; give one of generate, show (see `flaghoist keys --help`)",
+        pytest.param(["keys"],
+                     "a command is missing; give one of encrypt, generate, show (see `flaghoist keys --help`)",
                      id="no-command-of-a-group"),
     ],
 )  # fmt: skip

@@ -121,7 +121,7 @@ def test_a_working_folder_that_is_gone_ends_with_3(
     monkeypatch.chdir(gone)
     gone.rmdir()
     try:
-        ran = flaghoist("keys", "generate", "ci")
+        ran = flaghoist("keys", "generate", "ci", "--no-passphrase")
         assert (ran.code, ran.out) == (3, "")
         assert ran.err.count("\n") == 1
     finally:
@@ -131,7 +131,15 @@ def test_a_working_folder_that_is_gone_ends_with_3(
 def test_a_result_survives_an_output_that_cannot_show_it(tmp_path: Path) -> None:
     script = Path(sys.executable).with_name("flaghoist")
     environment = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "1"}
-    command: list[str | Path] = [script, "keys", "generate", "ci", "--out", tmp_path / "schlüssel"]
+    command: list[str | Path] = [
+        script,
+        "keys",
+        "generate",
+        "ci",
+        "--no-passphrase",
+        "--out",
+        tmp_path / "schlüssel",
+    ]
     done = subprocess.run([*command, "--json"], env=environment, capture_output=True, check=True)
     private = Path(json.loads(done.stdout)["private"])
     assert private == tmp_path / "schlüssel/ci.key"
