@@ -14,7 +14,7 @@ from typing import Final
 from edge import config, roots
 from edge.clock import SystemClock
 from edge.config import Paths, Settings
-from edge.fetch import Fetcher, Sources
+from edge.fetch import HUB_PATH, Fetcher, Sources
 from edge.identity import Identity
 from edge.update import Tools, Updater
 
@@ -43,7 +43,7 @@ def run(paths: Paths, *, tell: int | None, parent: int | None) -> int:
         tell=lambda: _tell(tell),
     )
     try:
-        roots.fetch(paths, identity.device.http_url, _tls(identity))
+        roots.fetch(paths, identity.device.http_url, tls(identity))
         Updater(tools).run()
     except OSError as error:
         log.warning("stopped: %s", error)
@@ -66,16 +66,18 @@ def _tell(pipe: int | None) -> None:
 
 def fetcher(settings: Settings, identity: Identity, urls: list[str], clock: SystemClock) -> Fetcher:
     """Return what downloads from `urls` in the name of this device."""
+    mirror = [settings.mirror.rstrip("/") + HUB_PATH] if settings.mirror else []
     sources = Sources(
-        urls=urls,
+        urls=[*mirror, *urls],
         hub=identity.device.http_url,
         token=lambda now: identity.token(now, os.urandom(8).hex()),
-        tls=lambda: _tls(identity),
+        tls=lambda: tls(identity),
     )
     return Fetcher(settings, sources, clock.wall)
 
 
-def _tls(identity: Identity) -> ssl.SSLContext:
+def tls(identity: Identity) -> ssl.SSLContext:
+    """Return what checks the hub's and mirrors' certificates."""
     # Mirrors have certificates of public CAs, the hub one of its own; either way hashes and signatures decide.
     context = ssl.create_default_context()
     context.load_verify_locations(identity.folder / "ca.pem")

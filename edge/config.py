@@ -44,10 +44,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     stall_seconds: Span = 30.0
     floor_bytes_per_second: Annotated[int, Meta(ge=1)] = 1024
     check_seconds: Span = 300.0
+    drift_seconds: Annotated[float, Meta(ge=0, le=30 * 86_400)] = 86_400.0  # 0: only when it is ordered
     settle_seconds: Span = 15.0
     max_activations: Annotated[int, Meta(ge=1, le=100)] = 3
     safe_mode_after: Annotated[int, Meta(ge=1, le=1000)] = 3
     zone: Annotated[str, Meta(max_length=128)] = "UTC"
+    mirror: Annotated[str, Meta(max_length=1024)] = ""
 
 
 @dataclass(frozen=True, slots=True)

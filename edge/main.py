@@ -34,6 +34,8 @@ def main(argv: list[str] | None = None) -> int:
                 return _enrol(paths, chosen)
             case "status":
                 return _status(paths, chosen)
+            case "drift" | "repair":
+                return _drift(paths, chosen)
             case "diagnose":
                 return _diagnose(paths, chosen)
             case "update":
@@ -45,7 +47,8 @@ def main(argv: list[str] | None = None) -> int:
 
                 # By the environment, so that the update process knows it too.
                 os.environ[f"{ENV_PREFIX}MIRROR"] = chosen.mirror
-                return mirror.run(paths)
+                print(mirror.run(paths))
+                return 0
             case verb:
                 from edge import resident
 
@@ -95,6 +98,21 @@ def _status(paths: Paths, chosen: argparse.Namespace) -> int:
     return 0
 
 
+def _drift(paths: Paths, chosen: argparse.Namespace) -> int:
+    import json
+
+    import msgspec
+
+    from edge import drift, driftcommand
+
+    release, items = driftcommand.check(paths) if chosen.verb == "drift" else driftcommand.repair(paths)
+    if chosen.json:
+        print(json.dumps({"release": release, "items": msgspec.to_builtins(items)}, indent=2))
+    else:
+        print(drift.text(release, items))
+    return 1 if items else 0
+
+
 def _diagnose(paths: Paths, chosen: argparse.Namespace) -> int:
     from edge.diagnose import command
 
@@ -120,6 +138,10 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("--json", action="store_true", help="as JSON")
     diagnose = _verb(verbs, "diagnose", "check clock, disk, trust, release and the way to the broker")
     diagnose.add_argument("--json", action="store_true", help="as JSON")
+    drift = _verb(verbs, "drift", "compare the running release, byte by byte, with what was signed")
+    drift.add_argument("--json", action="store_true", help="as JSON")
+    repair = _verb(verbs, "repair", "put the running release's files back as they were signed")
+    repair.add_argument("--json", action="store_true", help="as JSON")
     options.add(verbs)
     return parser
 
