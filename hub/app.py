@@ -46,7 +46,7 @@ from hub.prepare import prepare_types
 from hub.pulse import Pulse
 from hub.registry import revoked
 from hub.registry.service import Endpoints, Registry
-from hub.rekey import sign_again_if_due
+from hub.rekey import sign_again_if_due, sign_again_if_moved
 from hub.shared import Health
 from hub.signer import MANIFEST_LIFETIME_MS, Signer
 from hub.silence import Silence
@@ -178,6 +178,7 @@ async def _services(
         now_ms,
     )
     sign_again_if_due(store, signer, deployment, registry)
+    sign_again_if_moved(store, signer, deployment, sources)
     _issue(settings, authorities)
     credentials = _credentials(settings, authorities, Principal.HOISTER.value)
     hoister = hoisting.Hoister(

@@ -1,4 +1,4 @@
-"""A change of the deployment key: what the old one signed is signed again, once devices can trust the new one."""
+"""What was signed is signed again at the start: by a new deployment key that devices can trust, or with new sources."""
 
 from __future__ import annotations
 
@@ -28,3 +28,17 @@ def sign_again_if_due(store: Store, signer: Signer, deployment: Deployment, regi
     manifests, desired = deployment.sign_again(rule("key_change")), registry.sign_again()
     config.remember(store, "signed_by", keyid)
     _log.info("signed again by a new deployment key", manifests=manifests, desired=desired)
+
+
+def sign_again_if_moved(store: Store, signer: Signer, deployment: Deployment, sources: list[str]) -> None:
+    """Sign every manifest anew if bundles are fetched elsewhere than at the last start.
+
+    Not while another key signed what is retained: `sign_again_if_due` sees to that when its time has come.
+    """
+    told = " ".join(sources)
+    keyid = key_id(signer.public_key)
+    if config.meta(store, "signed_by", keyid) != keyid or config.meta(store, "sources", told) == told:
+        return
+    manifests = deployment.sign_again(rule("sources"))
+    config.remember(store, "sources", told)
+    _log.info("signed again with other sources", manifests=manifests)

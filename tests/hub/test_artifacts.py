@@ -15,6 +15,8 @@ from hub.artifacts import signedurls
 from hub.artifacts.pace import Pace
 from hub.artifacts.retention import KEEP_MS, Held, Needs, reasons
 from hub.caller import rule
+from hub.deployment.service import Deployment
+from hub.rekey import sign_again_if_moved
 from tests.hub.world import World, make_bundle
 from topics import bundle
 from topics.envelope import open_envelope
@@ -175,6 +177,23 @@ def test_downloads_share_the_ceiling() -> None:
     assert waits == [0.0, 0.25, 0.5, 0.75, 1.0]
     assert pace.wait(12.0, 250_000) == 0.0, "what was not used is not saved up"
     assert {Pace().wait(0.0, 1 << 30) for _ in range(3)} == {0.0}
+
+
+def test_a_start_with_other_mirrors_tells_every_device_once(world: World) -> None:
+    release = world.publish(1)
+    assert world.promote(release, "canary").status_code == 200
+    hub = "http://127.0.0.1:1/artifacts/{role}/{release}/bundle"
+    mirror = "https://cdn.example/{role}/{release}/bundle"
+    seen = []
+    for sources in ([hub], [mirror, hub], [mirror, hub]):
+        moved = Deployment(world.store, world.signer, sources, lambda: world.now, lambda: 0)
+        world.now += 1
+        sign_again_if_moved(world.store, world.signer, moved, sources)
+        seen.append(
+            (world.client.get("/manifests/kiosk/canary").headers["etag"], world.manifest("canary").manifest)
+        )
+    assert [manifest.sources for _, manifest in seen] == [[hub], [mirror, hub], [mirror, hub]]
+    assert len({etag for etag, _ in seen}) == 2, "the same mirrors again are no news"
 
 
 # Validation
