@@ -1,8 +1,11 @@
 """Since when devices have been heard without a break, by a wall clock that may jump.
 
-Who is silent is judged by it: nobody is lost or offline for what the hub itself did not hear. When the wall clock
-jumps (it was set, or the machine slept) the time before the jump cannot be compared with the time after it: an hour
-forward would make every device silent for an hour. So observed time begins anew with a jump.
+Who is silent is judged by it: nobody is lost or offline for what the hub itself did not hear. So it begins anew
+
+- with a jump of the wall clock (it was set, or the machine slept): an hour forward would make every device silent for
+  an hour;
+- when nobody has confirmed for `STALE_S` that everything is heard: ingest is behind, a commit takes very long, or the
+  process stood still and whoever judges woke up before ingest did.
 """
 
 from __future__ import annotations
@@ -14,6 +17,8 @@ from typing import Final
 JUMP_MS: Final = 5_000
 """By how much wall and steady clock may part between two looks. Looks are at most half a minute apart, in which a
 clock that is being slewed gains or loses 15 ms."""
+STALE_S: Final = 60.0
+"""Ingest confirms at every turn, which is twice a minute at least."""
 
 
 class Observed:
@@ -24,14 +29,15 @@ class Observed:
         self._steady = steady
         self._lock = threading.Lock()
         self._since: int | None = None
-        self._apart = 0.0
+        self._apart = self._confirmed = 0.0
 
     def begin(self) -> None:
-        """Everything that devices said has been heard; nothing changes when that was so before."""
+        """Begin, or confirm, that everything that devices have said is heard."""
         with self._lock:
             now = self._look()
             if self._since is None:
                 self._since = now
+            self._confirmed = self._steady()
 
     def end(self) -> None:
         """From now on devices may say what is not heard."""
@@ -46,9 +52,10 @@ class Observed:
             return now if self._since is None else self._since
 
     def _look(self) -> int:
-        now = self._now()
-        apart = now - self._steady() * 1000
-        if self._since is not None and abs(apart - self._apart) > JUMP_MS:
+        now, steady = self._now(), self._steady()
+        apart = now - steady * 1000
+        jumped, is_stale = abs(apart - self._apart) > JUMP_MS, steady > self._confirmed + STALE_S
+        if self._since is not None and (jumped or is_stale):
             self._since = now
         self._apart = apart
         return now

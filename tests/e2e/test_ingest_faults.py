@@ -17,7 +17,7 @@ from hub.store import SqliteStore
 from hub.telemetry import rollups
 from tests.hub.world import World
 from tests.hub.world import world as open_world
-from tests.support.intake import Clocks, intake, wait_until_observed
+from tests.support.intake import Clocks, intake, let_pass, wait_until_observed
 from tests.support.mosquitto import Broker, Peer, wait_until
 from tests.support.raw import Raw, publish
 from tests.support.senders import Sender, Senders, without_power_cuts
@@ -96,9 +96,9 @@ class TestSilence:
         with intake(broker, world.store, clocks=clocks) as slot, broker.device("a") as device:
             send(device, "a", result(1, "downloading", release))
             wait_until(lambda: attempt_is(world, "downloading"))
-            clocks.pass_by(TIMEOUT_S)
+            let_pass(broker, slot, clocks, TIMEOUT_S - 20)
             assert self.judge(world, clocks, slot.observed_since) == []
-            clocks.pass_by(1)
+            let_pass(broker, slot, clocks, 40)
             assert self.judge(world, clocks, slot.observed_since) == [release]
             assert world.state(release) == "halted"
             assert canary(world, release) == {"began": 1, "in_progress": 0, "committed": 0, "lost": 1}
@@ -122,7 +122,22 @@ class TestSilence:
             wait_until(lambda: slot.connections == 2)
             assert self.judge(world, clocks, slot.observed_since) == []
             wait_until_observed(slot, clocks)
-            clocks.pass_by(TIMEOUT_S + 1)
+            let_pass(broker, slot, clocks, TIMEOUT_S + 1)
+            assert self.judge(world, clocks, slot.observed_since) == [release]
+
+    def test_r1_nobody_is_lost_for_what_was_said_while_the_hubs_process_stood_still(
+        self, world: World, broker: Broker, clocks: Clocks
+    ) -> None:
+        """It is judged before ingest has read what waits."""
+        release = rolling(world)
+        with intake(broker, world.store, clocks=clocks) as slot, broker.device("a") as device:
+            send(device, "a", result(1, "downloading", release))
+            wait_until(lambda: attempt_is(world, "downloading"))
+            clocks.pass_by(10 * TIMEOUT_S)
+            assert self.judge(world, clocks, slot.observed_since) == []
+            let_pass(broker, slot, clocks, 1)
+            assert self.judge(world, clocks, slot.observed_since) == []
+            let_pass(broker, slot, clocks, TIMEOUT_S + 1)
             assert self.judge(world, clocks, slot.observed_since) == [release]
 
     @pytest.mark.parametrize("hours", [pytest.param(1, id="forward"), pytest.param(-24, id="back")])
@@ -133,7 +148,7 @@ class TestSilence:
         with intake(broker, world.store, clocks=clocks) as slot, broker.device("a") as device:
             send(device, "a", result(1, "downloading", release))
             wait_until(lambda: attempt_is(world, "downloading"))
-            clocks.pass_by(TIMEOUT_S - 1)
+            let_pass(broker, slot, clocks, TIMEOUT_S - 1)
             clocks.jump(hours * 3_600)
             assert self.judge(world, clocks, slot.observed_since) == []
             assert canary(world, release)["lost"] == 0

@@ -10,6 +10,8 @@ from hub.broker.ingest import Ingest, IngestSettings
 from hub.store import Store
 from hub.times import now_ms
 from tests.support.mosquitto import FLEET, Broker, wait_until
+from tests.support.raw import Raw, publish
+from tests.support.uplinks import topic
 
 
 class Clocks:
@@ -67,3 +69,15 @@ def wait_until_observed(slot: Ingest, clocks: Clocks) -> None:
         return slot.observed_since == before
 
     wait_until(stands, what="observed time")
+
+
+def let_pass(broker: Broker, slot: Ingest, clocks: Clocks, seconds: float) -> None:
+    """Let time pass in which ingest has something to hear three times a minute, as from a fleet."""
+    whole, rest = divmod(seconds, 20)
+    for step in [20.0] * int(whole) + ([rest] if rest else []):
+        clocks.pass_by(step)
+        taken = slot.taken
+        # Nobody's message is as good as any: it is taken in, and quarantined.
+        publish(broker, "passer-by", [Raw(topic("passer-by", "status"), b"?")])
+        wait_until(lambda: slot.taken > taken, what="a message taken in")  # noqa: B023
+    wait_until_observed(slot, clocks)

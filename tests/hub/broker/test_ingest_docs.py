@@ -45,6 +45,7 @@ def test_every_reason_for_quarantine_is_documented_and_no_other() -> None:
         pytest.param(f"after {session.CONNECT_SECONDS:g} s without an answer", id="connect"),
         pytest.param(f"or {session.KEEPALIVE * 1.5:g} s of silence", id="keepalive"),
         pytest.param(f"set by more than {observed.JUMP_MS // 1000} s", id="jump"),
+        pytest.param(f"for more than {observed.STALE_S:g} s,", id="stale"),
         pytest.param(f"up to {seen.GAPS} gaps", id="gaps"),
         pytest.param(f"more than {rollups.AHEAD_S // 60} minutes ahead", id="ahead"),
         pytest.param(f"more than {rollups.BEHIND_S // 86_400} days behind", id="behind"),

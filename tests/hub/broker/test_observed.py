@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hub.broker.observed import Observed
+from hub.broker.observed import STALE_S, Observed
 
 
 class Clocks:
@@ -49,11 +49,13 @@ def test_it_stands_while_devices_are_heard_and_ends_with_that() -> None:
 def test_a_jump_of_the_wall_clock_begins_it_anew(jump: int) -> None:
     clocks = Clocks()
     clocks.observed.begin()
-    clocks.pass_by(1_000)
+    clocks.pass_by(30)
+    clocks.observed.begin()
     clocks.wall += jump * 1000
     jumped = clocks.wall
     assert clocks.observed.since == jumped
-    clocks.pass_by(60)
+    clocks.observed.begin()
+    clocks.pass_by(30)
     assert clocks.observed.since == jumped, "once a jump"
 
 
@@ -65,6 +67,22 @@ def test_a_machine_that_slept_has_heard_nobody_meanwhile() -> None:
     assert clocks.observed.since == clocks.wall
 
 
+def test_what_is_not_confirmed_any_more_is_not_observed() -> None:
+    """A process that stood still, a commit that takes minutes, a backlog that grows."""
+    clocks = Clocks()
+    clocks.observed.begin()
+    began = clocks.wall
+    clocks.pass_by(STALE_S)
+    assert clocks.observed.since == began
+    clocks.pass_by(1)
+    assert clocks.observed.since == clocks.wall
+    clocks.pass_by(1_000)
+    clocks.observed.begin()
+    again = clocks.wall
+    clocks.pass_by(30)
+    assert clocks.observed.since == again
+
+
 def test_a_clock_that_is_slewed_does_not_jump() -> None:
     clocks = Clocks()
     clocks.observed.begin()
@@ -72,4 +90,5 @@ def test_a_clock_that_is_slewed_does_not_jump() -> None:
     for _ in range(10_000):
         clocks.pass_by(30)
         clocks.wall += 15
+        clocks.observed.begin()
         assert clocks.observed.since == began
