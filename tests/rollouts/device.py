@@ -74,20 +74,20 @@ class SimDevice:
         """Lose everything that does not stand on its disk."""
         self.beliefs = beliefs.reopen(self.beliefs.memory, self.id, Clock(now, True))
 
-    def decide(self, now: int) -> Decision:
-        """What it should do at this moment."""
-        own = facts.of(self.identity, Settings(), self.beliefs, self.state, retry=None)
+    def decide(self, now: int, retry: str | None = None) -> Decision:
+        """What it should do at this moment; `retry` is the release that a `redeploy` names."""
+        own = facts.of(self.identity, Settings(), self.beliefs, self.state, retry=retry)
         return facts.verdict(self.beliefs, own, Clock(now, True))
 
     def start(self, decision: Decision, now: int) -> None:
         """Begin what was decided."""
         self._become(attempts.begun(self.state, self.beliefs, decision, now))
 
-    def activate(self, now: int) -> bool:
+    def activate(self, now: int, retry: str | None = None) -> bool:
         """Download and stage; ask again, and activate if it is still wanted. Return whether it was."""
         self._step("verified", now)
         self._step("staged", now)
-        decision, update = self.decide(now), self.update
+        decision, update = self.decide(now, retry), self.update
         assert update is not None
         if decision.eligible and decision.release is not None and decision.release.id == update.release.id:
             self._step("activating", now)
@@ -97,7 +97,7 @@ class SimDevice:
         self._step("failed", now)
         return False
 
-    def end(self, how: End, now: int) -> None:
+    def end(self, how: End, now: int, retry: str | None = None) -> None:
         """End the update that is under way, wherever it stands."""
         update = self.update
         assert update is not None
@@ -108,7 +108,7 @@ class SimDevice:
                 self.state = state.with_failed(self.state, update.release.id)
             self._step("failed", now)
             return
-        if update.state == "downloading" and not self.activate(now):
+        if update.state == "downloading" and not self.activate(now, retry):
             return
         if how == "committed":
             self._step("probation", now)

@@ -44,4 +44,4 @@ def test_a_rollout_keeps_its_promises_whatever_happens(start: Path) -> None:
 @pytest.mark.heavy
 @pytest.mark.timeout(600)
 def test_a_rollout_keeps_its_promises_whatever_happens_for_long(start: Path) -> None:
-    run(start, examples=120, steps=60)
+    run(start, examples=60, steps=60)
