@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.broker.reduce import REASONS, Batch, Refusal, Uplink, contiguous, heartbeats_of, reduce
+from hub.broker.reduce import PART, REASONS, Batch, Refusal, Uplink, contiguous, heartbeats_of, parts, reduce
 from tests.support.uplinks import SPOOL, presence, result, status, topic, uplink
 from topics import codec
 from topics.channels import SITE_UPLINKS
@@ -189,3 +189,18 @@ def test_every_report_is_receipted_in_the_end_whatever_is_lost(base: int, count:
         if not holds:
             break
     assert not holds
+
+
+@pytest.mark.parametrize(
+    ("devices", "sizes"),
+    [
+        pytest.param(10, [2 * PART + 1], id="many-heartbeats-of-few-devices-are-added-up-first"),
+        pytest.param(PART, [2 * PART + 1], id="two-of-each"),
+        pytest.param(2 * PART, [PART, PART, 1], id="one-of-each-goes-part-by-part"),
+    ],
+)
+def test_a_batch_is_cut_when_nothing_is_gained_by_adding_it_up(devices: int, sizes: list[int]) -> None:
+    arrivals = [beat(1, seq) for seq in range(2 * PART + 1)]
+    cut = list(parts(arrivals, devices))
+    assert [len(part) for part in cut] == sizes
+    assert [arrival for part in cut for arrival in part] == arrivals
