@@ -25,6 +25,7 @@ from hub.caller import Caller
 from hub.deployment.catalogue import Catalogue
 from hub.deployment.routes import DeploymentController, Observed, Reading
 from hub.deployment.service import Deployment
+from hub.idempotency import Answers, Idempotency
 from hub.live import LiveController
 from hub.metrics import Metrics, MetricsController
 from hub.problems import HANDLERS
@@ -130,6 +131,7 @@ def application(services: Services, authenticator: Authenticator, version: str) 
         ],
         dependencies={name: provide(value) for name, value in injected.items()},
         guards=[guard(authenticator)],
+        middleware=[Idempotency(Answers(services.store, lambda: services.clock.now()), authenticator)],
         exception_handlers=HANDLERS,  # type: ignore[arg-type]
         openapi_config=OpenAPIConfig(
             title="Flaghoist",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -98,10 +99,19 @@ class Hub:
         """Delete what `path` names."""
         self._send("DELETE", path)
 
-    def post(self, path: str, body: Any, *, key: str | None = None) -> bytes:
-        """Post `body` as JSON; `key` is an Idempotency-Key. Returns the answer's body."""
-        headers = {"Content-Type": "application/json"} | ({"Idempotency-Key": key} if key else {})
-        return self._send("POST", path, content=msgspec.json.encode(body), headers=headers)
+    def post(self, path: str, body: Any) -> bytes:
+        """Post `body` as JSON and return the answer's body. Where the answer is lost it is asked for once more.
+
+        Both carry one Idempotency-Key, so that the hub does once what it is asked.
+        """
+        headers = {"Content-Type": "application/json", "Idempotency-Key": secrets.token_hex(16)}
+        request: dict[str, Any] = {"content": msgspec.json.encode(body), "headers": headers}
+        with self._reaching():
+            try:
+                answer = self._client.request("POST", path, **request)
+            except (httpx2.ReadError, httpx2.RemoteProtocolError):
+                answer = self._client.request("POST", path, **request)
+        return self._checked(answer).content
 
     def post_bytes(self, path: str, chunks: bytes | Iterable[bytes], size: int, content_type: str) -> bytes:
         """Post `size` raw bytes, streamed when `chunks` is an iterable. Returns the answer's body."""
@@ -152,6 +162,9 @@ class Hub:
     def _ask(self, method: str, path: str, **request: Any) -> httpx2.Response:
         with self._reaching():
             answer = self._client.request(method, path, **request)
+        return self._checked(answer)
+
+    def _checked(self, answer: httpx2.Response) -> httpx2.Response:
         if answer.is_success:
             return answer
         raise self._refusal(answer)

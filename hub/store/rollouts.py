@@ -55,6 +55,10 @@ CREATE TABLE ways (
     judged_epoch INTEGER NOT NULL, PRIMARY KEY (release_id, segment, step_id)
 ) WITHOUT ROWID;
 
+CREATE TABLE idempotency (id TEXT PRIMARY KEY, asks BLOB NOT NULL, claimed_at INTEGER NOT NULL, answer BLOB);
+
+CREATE INDEX idempotency_by_age ON idempotency (claimed_at);
+
 ALTER TABLE attempts ADD COLUMN epoch INTEGER NOT NULL DEFAULT 0;
 
 ALTER TABLE attempts ADD COLUMN aftermath TEXT NOT NULL DEFAULT '';

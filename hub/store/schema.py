@@ -208,7 +208,7 @@ def m004_rollouts(db: Database) -> None:
     whose success is counted in `phase_times`, by step of time.
     `segments.waypoints` are the ids of the releases that its manifest has as steps; `ways` says from which epoch of a
     step on attempts at it belong to the rollout of another release. `schedules` are promotions that wait for their
-    time; `stopped_at` is since when a rollout stands still.
+    time; `stopped_at` is since when a rollout stands still. `idempotency` has the sealed answers to posts with a key.
     """
     _run(db, ROLLOUTS)
 
