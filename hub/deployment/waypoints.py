@@ -62,7 +62,8 @@ def _preference(step: Step) -> tuple[bool, int, int]:
 def steps_to(tx: Tx, releases: Iterable[Row | None]) -> list[Step]:
     """Return the waypoints of a manifest that offers `releases` (their rows), each once.
 
-    Only releases that completed their own rollout, and that devices under the newest root trust, are steps.
+    Only releases that completed their own rollout, that devices under the newest root trust, and whose bundle is
+    still stored, are steps.
     """
     found: dict[str, Step] = {}
     for row in releases:
@@ -84,7 +85,8 @@ def _pool(tx: Tx, target: Release) -> list[Step]:
     root = trustroots.latest(tx)
     pool = []
     for row in tx.all(
-        "SELECT envelope FROM releases WHERE role = :role AND sequence < :sequence AND state = 'complete'",
+        "SELECT envelope FROM releases WHERE role = :role AND sequence < :sequence AND state = 'complete' "
+        "AND id IN (SELECT release_id FROM artifacts)",
         {"role": target.role, "sequence": target.sequence},
     ):
         try:

@@ -313,3 +313,8 @@ def _check_lock(tx: Tx, release_id: str, role: str) -> None:
             f"{release_id} is not a published release of role {role}; a device can only be locked to one.",
             rule="version_lock",
         )
+    if tx.one("SELECT 1 AS there FROM artifacts WHERE release_id = :id", {"id": release_id}) is None:
+        raise Conflict(
+            f"The bundle of {release_id} is no longer stored; publish the release again, then lock the device.",
+            rule="version_lock",
+        )

@@ -19,6 +19,7 @@ from hub.deployment.service import Deployment
 from hub.rekey import sign_again_if_moved
 from tests.hub.world import World, make_bundle
 from topics import bundle
+from topics.documents import Requires
 from topics.envelope import open_envelope
 
 DAY = 86_400_000
@@ -339,6 +340,27 @@ def test_what_nothing_needs_goes_with_an_event_and_what_a_rollback_needs_stays(w
     assert world.client.get(f"/artifacts/kiosk/{ids[2]}/bundle").status_code == 200
     last = world.client.post(f"/releases/{ids[2]}/rollback")
     assert (last.status_code, last.json()["rule"]) == (409, "nothing_before")
+
+
+def test_what_is_gone_is_no_lock_and_no_waypoint_until_it_is_published_again(world: World) -> None:
+    # Were it still there, the first would be the better step: it asks for no hardware.
+    asking = [Requires(), *[Requires(hardware=["pi4"])] * 4]
+    ids = [world.publish(sequence, requires=requires) for sequence, requires in enumerate(asking, 1)]
+    for release in ids:
+        assert world.promote(release, "canary").status_code == 200
+        world.deployment.complete(release, rule("gate"))
+    world.device("shop-1")
+    world.now += 31 * DAY
+    assert world.client.post("/artifacts/retention").json()["removed"] == [ids[0]]
+    lock = {"version_lock": ids[0]}
+    refused = world.client.patch("/devices/shop-1", json=lock)
+    assert (refused.status_code, refused.json()["rule"]) == (409, "version_lock")
+    next_ = world.publish(6, requires=Requires(from_sequence=1))
+    assert world.promote(next_, "canary").status_code == 200
+    trusted = world.manifest("canary")
+    assert [step.id for step in trusted.waypoints] == [ids[4]]
+    assert world.client.post(f"/artifacts/kiosk/{ids[0]}", content=make_bundle()).status_code == 201
+    assert world.client.patch("/devices/shop-1", json=lock).status_code == 200
 
 
 def test_files_of_what_goes_are_deleted_but_not_those_that_others_share(world: World) -> None:
