@@ -22,6 +22,8 @@ from hub.store.schema import MIGRATIONS
 BUSY_TIMEOUT_MS = 5_000
 PAGE_BYTES = 8_192
 """Twice SQLite's own: rows of ingest lie side by side, and every page that a batch touches is written whole."""
+CACHE_KB = 512
+"""Of each thread's connection: the system keeps the file's pages as well, and requests are served by many threads."""
 BULK_CACHE_KB = 8_192
 BULK_LOG_PAGES = 4_000
 """Pages in the write-ahead log at which a bulk writer copies them to the database: 32 MB."""
@@ -90,6 +92,7 @@ class SqliteStore:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA foreign_keys = ON")
+            connection.execute(f"PRAGMA cache_size = -{CACHE_KB}")
             self._local.connection = connection
             self._connections.append(connection)
         return connection
