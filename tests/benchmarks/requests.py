@@ -28,8 +28,8 @@ from tests.hub.world import World
 
 ROOT: Final = Path(__file__).parents[2]
 CONNECTIONS: Final = 8
-SECONDS: Final = 3.0
-ROUNDS: Final = 5
+SECONDS, SMALL_SECONDS = 3.0, 0.3
+ROUNDS, SMALL_ROUNDS = 5, 3
 PAGES: Final = 15
 ASKED: Final = 1000
 """Devices that eligibility is asked of."""
@@ -139,17 +139,20 @@ def prepare(world: World, sequence: int) -> list[str]:
     return [f"/releases/{release}/eligibility/{row['device_id']}" for row in rows]
 
 
-def eligibility(serving: Serving, asked: list[str], say: Callable[[str], None]) -> dict[str, Any]:
+def eligibility(
+    serving: Serving, asked: list[str], say: Callable[[str], None], *, small: bool
+) -> dict[str, Any]:
     """Return requests/s of eligibility, of the paths `asked`, against the bare handlers: medians of turns."""
     paths: dict[str, Callable[[int], str]] = {
         "bare": lambda _: "/bare",
         "bare_of_an_operator": lambda _: "/bare-of-an-operator",
         "eligibility": lambda n: asked[n % len(asked)],
     }
+    rounds, seconds = (SMALL_ROUNDS, SMALL_SECONDS) if small else (ROUNDS, SECONDS)
     rates: dict[str, list[float]] = {name: [] for name in paths}
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for name, path in paths.items():
-            rates[name].append(asyncio.run(_load(serving, path)))
+            rates[name].append(asyncio.run(_load(serving, path, seconds)))
     rate = {name: statistics.median(found) for name, found in rates.items()}
     for name, value in rate.items():
         say(f"  {name:<22} {value:8,.0f} requests/s")
@@ -160,11 +163,11 @@ def eligibility(serving: Serving, asked: list[str], say: Callable[[str], None]) 
     }
 
 
-async def _load(serving: Serving, path: Callable[[int], str]) -> float:
+async def _load(serving: Serving, path: Callable[[int], str], seconds: float) -> float:
     """Requests/s over `CONNECTIONS` connections, each with one request under way."""
-    stop = time.monotonic() + SECONDS
+    stop = time.monotonic() + seconds
     counts = await asyncio.gather(*(_one(serving, path, number, stop) for number in range(CONNECTIONS)))
-    return sum(counts) / SECONDS
+    return sum(counts) / seconds
 
 
 async def _one(serving: Serving, path: Callable[[int], str], number: int, stop: float) -> int:

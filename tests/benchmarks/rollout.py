@@ -8,7 +8,8 @@ eligibility  requests/s of GET eligibility against those of a bare handler in th
 fanout       time until 10,000 connected devices hold a new manifest, from the POST, against Mosquitto alone
 halt         from the report that crosses the threshold to the paused manifest at the first of 1,000 simulated devices
 
-`--small` runs everything with little, to see that it runs. The last line with `--json` is one object of the figures.
+`--small` runs everything with little, to see that it runs; the names of figures stay, their sizes do not. The last
+line with `--json` is one object of the figures.
 """
 
 from __future__ import annotations
@@ -35,8 +36,18 @@ from tests.hub.world import World
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 SMALL_SIZES = (100, 1_000, 10_000)
-PROMOTES = 21
+PROMOTES, SMALL_PROMOTES = 21, 5
 PARTS = ("promote", "list", "eligibility", "fanout", "halt")
+
+
+BOUNDS = {
+    "promote_ratio_1m": "at most 1.5",
+    "fanout_ratio_10k": "at most 1.2",
+    "eligibility_ratio": "at least 0.6",
+    "list_ms_1m": "under 20",
+    "halt_ms": "under 1000",
+}
+"""What the figures must come to on a machine that does nothing else."""
 
 
 def say(text: str) -> None:
@@ -44,11 +55,11 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def promotes(world: World, first: int) -> tuple[float, int]:
-    """Return the median time of a promotion (ms) of a fresh release, and the rows that one writes."""
+def promotes(world: World, first: int, count: int) -> tuple[float, int]:
+    """Return the median time of `count` promotions (ms), each of a fresh release, and the rows that one writes."""
     connection = world.store._connection()
     spent, written = [], set()
-    for sequence in range(first, first + PROMOTES):
+    for sequence in range(first, first + count):
         release = world.publish(sequence)
         world.now += 1000
         before, began = connection.total_changes, time.perf_counter()
@@ -59,8 +70,9 @@ def promotes(world: World, first: int) -> tuple[float, int]:
     return statistics.median(spent), max(written)
 
 
-def promote_and_list(folder: Path, sizes: tuple[int, ...], parts: list[str]) -> dict[str, Any]:
-    """Grow one fleet through `sizes`; promote at each, read at the last."""
+def promote_and_list(folder: Path, parts: list[str], *, small: bool) -> dict[str, Any]:
+    """Grow one fleet through its sizes; promote at each, read at the last."""
+    sizes, count = (SMALL_SIZES, SMALL_PROMOTES) if small else (SIZES, PROMOTES)
     figures: dict[str, Any] = {}
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
     world = open_world(folder)
@@ -72,8 +84,8 @@ def promote_and_list(folder: Path, sizes: tuple[int, ...], parts: list[str]) -> 
             have = size
             say(f"  {size:>9,} devices registered ({time.perf_counter() - began:.1f} s to fill)")
             if "promote" in parts:
-                by_size[size] = promotes(world, sequence)
-                sequence += PROMOTES
+                by_size[size] = promotes(world, sequence, count)
+                sequence += count
                 say(f"  promote at {size:>9,}: {by_size[size][0]:7.2f} ms, {by_size[size][1]} rows written")
         if by_size:
             figures["promote_ms"] = {str(size): round(ms, 2) for size, (ms, _) in by_size.items()}
@@ -92,19 +104,19 @@ def promote_and_list(folder: Path, sizes: tuple[int, ...], parts: list[str]) -> 
                 figures["list_ms_by_filter"] = {name: round(ms, 2) for name, ms in pages.items()}
                 figures["list_ms_1m"] = round(max(pages.values()), 2)
             if "eligibility" in parts:
-                figures |= requests.eligibility(serving, asked, say)
+                figures |= requests.eligibility(serving, asked, say, small=small)
     return figures
 
 
-def halt(folder: Path, devices: int) -> dict[str, Any]:
-    """Rehearse a release that fails on 8 % of `devices`, with a threshold of 5 %."""
+def halt(folder: Path, devices: int, *options: str, spread: int) -> dict[str, Any]:
+    """Rehearse a release that fails on some of `devices`, whose starts are spread over `spread` s."""
     fleet = Fleet(folder)
     try:
         fleet.start_hub()
         fleet.make_trust()
         fleet.make_repo()
-        release = publish(fleet, 1, spread=max(15, devices // 20))
-        with Rehearsal(fleet, devices, "--fail", "8%", "--seconds-per-step", "1") as rehearsal:
+        release = publish(fleet, 1, spread=spread)
+        with Rehearsal(fleet, devices, *options) as rehearsal:
             fleet.flaghoist("release", "promote", release, "--segment", "canary")
             halted(fleet, release, seconds=300)
             done = rehearsal.finish()
@@ -125,6 +137,15 @@ def halt(folder: Path, devices: int) -> dict[str, Any]:
     }
 
 
+def table(figures: dict[str, Any]) -> str:
+    """Return the figures as lines for people, with the bounds that they must keep."""
+    rows = [("figure", "measured", "must be"), ("---", "---:", "---")]
+    for name, value in figures.items():
+        for key, one in value.items() if isinstance(value, dict) else [("", value)]:
+            rows.append((f"{name} {key}".strip(), f"{one:g}", BOUNDS.get(name, "")))
+    return "\n".join(f"| {name:<44} | {one:>8} | {bound:<12} |" for name, one, bound in rows)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="What a rollout costs at any fleet size.")
     parser.add_argument("--json", action="store_true")
@@ -139,17 +160,21 @@ def main() -> None:
         folder = Path(name)
         if {"promote", "list", "eligibility"} & set(parts):
             say("registered devices")
-            sizes = SMALL_SIZES if chosen.small else SIZES
             (folder / "registered").mkdir()
-            figures |= promote_and_list(folder / "registered", sizes, parts)
+            figures |= promote_and_list(folder / "registered", parts, small=chosen.small)
         if "fanout" in parts:
             say("fan-out")
             (folder / "fanout").mkdir()
-            figures |= fanout.measure(folder / "fanout", 200 if chosen.small else 10_000, say)
+            figures |= fanout.measure(folder / "fanout", *((200, 3) if chosen.small else (10_000, 9)), say)
         if "halt" in parts:
             say("halt")
             (folder / "halt").mkdir()
-            figures |= halt(folder / "halt", 50 if chosen.small else 1_000)
+            figures |= (
+                halt(folder / "halt", 40, "--fail", "30%", "--seconds-per-step", "0.2", spread=4)
+                if chosen.small
+                else halt(folder / "halt", 1_000, "--fail", "8%", "--seconds-per-step", "1", spread=50)
+            )
+    say(table(figures))
     if chosen.json:
         print(json.dumps(figures))
 
