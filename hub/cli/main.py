@@ -16,6 +16,7 @@ from hub.cli import errors
 from hub.cli.apikeys import api_key
 from hub.cli.devices import device
 from hub.cli.keyring import keys
+from hub.cli.pruning import prune
 from hub.cli.releases import release
 from hub.cli.rollouts import rollout
 from hub.cli.rootchain import add_to as add_root_commands
@@ -38,6 +39,7 @@ def cli() -> None:
 
 add_root_commands(root)
 add_root_key_commands(root)
+release.add_command(prune)
 for command in (keys, root, release, rollout, device, api_key):
     cli.add_command(command)
 

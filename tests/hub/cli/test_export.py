@@ -100,3 +100,18 @@ def test_a_folder_that_cannot_be_written_is_named(
     ran = flaghoist("release", "export", tmp_path / "file")
     assert (ran.code, ran.err.count("\n")) == (3, 1)
     assert str(tmp_path / "file") in ran.err
+
+
+def test_bundles_that_nothing_needs_are_named_before_they_go(
+    flaghoist: Flaghoist, real: World, offered: str
+) -> None:
+    old = real.publish(2)
+    with real.store.write() as tx:
+        tx.execute("UPDATE releases SET state = 'superseded' WHERE id = :id", {"id": old})
+    real.now += 31 * 86_400_000
+    planned = flaghoist("release", "prune", "--dry-run")
+    assert planned.out.splitlines() == [
+        "release\tbundle\twhy", f"{old}\twould go\tnothing needs it", f"{offered}\tkept\tmanifest",
+    ]  # fmt: skip
+    assert flaghoist("release", "prune", "--json").json["removed"] == [old]
+    assert flaghoist("release", "prune", "--json").json["removed"] == []
