@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 ABOUT: Final = "run a fleet of simulated devices against a hub, to rehearse a rollout"
 MOST: Final = 100_000
+_PERCENT: Final = re.compile(r"[0-9]{1,3}(\.[0-9]{1,9})?%")
 
 
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -80,12 +82,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def _percent(text: str) -> str:
     """Return `text` when it is a percentage: without its sign, 0.5 could mean a half or half a percent."""
-    number = text.removesuffix("%")
-    try:
-        value = float(number)
-    except ValueError:
-        value = math.nan
-    if number == text or not 0 <= value <= 100:
+    if _PERCENT.fullmatch(text) is None or float(text.removesuffix("%")) > 100:
         raise argparse.ArgumentTypeError(f"{text!r} is not a percentage; write it like 3%")
     return text
 
