@@ -30,6 +30,9 @@ def carry_out(agent: Acting) -> None:
         if command.kind == "redeploy":
             if _redeploy(agent, command):
                 return
+        elif command.kind in ("check-drift", "repair-drift"):
+            if _inspect(agent, command):
+                return
         else:
             _quick(agent, command)
 
@@ -58,6 +61,20 @@ def _quick(agent: Acting, command: Command) -> None:
         agent.restart_wanted = True
     else:
         _answer(agent, changed, command, ok=False, detail="not supported by this agent")
+
+
+def _inspect(agent: Acting, command: Command) -> bool:
+    """Whether the command started the update process."""
+    if agent.state.running is None or agent.state.safe_mode:
+        why = "the device is in safe mode" if agent.state.safe_mode else "nothing is installed"
+        _answer(agent, agent.memory, command, ok=False, detail=why)
+        return False
+    repairs = command.kind == "repair-drift"
+    agent.change_state(records.changed(agent.state, inspect="repair" if repairs else "check"))
+    detail = "repair begins, its report follows" if repairs else "the check begins, its report follows"
+    _answer(agent, agent.memory, command, ok=True, detail=detail)
+    agent.check_now()
+    return True
 
 
 def _redeploy(agent: Acting, command: Command) -> bool:

@@ -67,7 +67,9 @@ class Update(msgspec.Struct, frozen=True, kw_only=True):
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
     """All of it. `id` names the series of `serial`, which numbers reports; `service` is why the release
-    that should run does not, "" if it does; `safe_mode` is the id of the present stay, "" outside."""
+    that should run does not, "" if it does; `safe_mode` is the id of the present stay, "" outside. `inspect` is an
+    inspection for drift that was ordered, `inspect_at` (s) when the next comes by itself, `drifted` names what the last
+    report of drift said, "" for none."""
 
     id: str
     running: Installed | None = None
@@ -81,6 +83,9 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     again: bool = False
     service: str = ""
     restarts: int = 0
+    inspect: Literal["", "check", "repair"] = ""
+    inspect_at: int = 0
+    drifted: str = ""
     serial: int = 0
     outbox: list[Pending] = []
 

@@ -6,6 +6,8 @@ byte on a pipe and reads the reports from `state`.
 
 from __future__ import annotations
 
+import logging
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -16,7 +18,9 @@ from edge import (
     clock,
     delta,
     disk,
+    drift,
     facts,
+    inspection,
     memory,
     probation,
     records,
@@ -34,11 +38,13 @@ from edge.identity import Device
 from edge.state import Installed, State, Update
 from topics import lifecycle
 from topics.documents import Release
-from topics.messages import UpdateState
+from topics.messages import DriftItem, UpdateState
 
 MAX_ROLLBACKS: Final = 3
 MAX_INTERRUPTED: Final = 2
 """Attempts that may end by interruptions alone before the release counts as failed here."""
+
+log = logging.getLogger("flaghoist")
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,6 +295,38 @@ class Updater:
         if (service, restarts) != (self._state.service, self._state.restarts):
             self._save(service=service, restarts=restarts)
             self._tools.tell()
+        if self._inspect(running.release, service):
+            self._ensure()
+
+    def _inspect(self, release: Release, service: str) -> bool:
+        """Look for drift when it is time to, and put it right if that was ordered.
+
+        Return whether content was put back, after which the release has to be started again.
+        """
+        now, interval = self._tools.clock.wall() // 1000, self._tools.settings.drift_seconds
+        share = random.random()  # noqa: S311  (spreads load, guards nothing)
+        if not inspection.is_due(self._state, now, interval):
+            if bool(self._state.inspect_at) != bool(interval):
+                self._save(inspect_at=inspection.planned(self._state, now, interval, share).inspect_at)
+            return False
+        found = left = drift.check(self._paths, release)
+        content = False
+        if found and self._state.inspect == "repair":
+            fetcher = self._tools.fetcher(self._state.update.sources if self._state.update else [])
+            before = self._state.previous.release.id if self._state.previous else None
+            held = [each for each in (before, release.id) if each]
+            content, problem = drift.repair(self._paths, release, found, fetcher, held)
+            if problem:
+                log.warning("not repaired: %s", problem)
+            left = drift.check(self._paths, release)
+        hook_says = [DriftItem(path=release.hook, what="service", expected="running", found=service[:128])]
+        found, left = (items + hook_says * bool(service) for items in (found, left))
+        planned = inspection.planned(self._state, now, interval, share)
+        self._state = inspection.reported(planned, found, left, now, self._memory.boot)
+        # What was loaded from a file that has been put back is still in memory.
+        self._save(again=self._state.again or content)
+        self._tools.tell()
+        return content
 
     def _start(self, place: Place) -> Result:
         try:

@@ -102,7 +102,7 @@ def test_a_damaged_memory_falls_back_and_still_refuses_replays(
 
 
 def test_a_device_without_memory_says_how_to_get_one(paths: Paths) -> None:
-    with pytest.raises(NotReady, match="run flaghoist-edge enrol again"):
+    with pytest.raises(NotReady, match="start the agent, which makes it anew from"):
         memory.need(paths)
 
 
