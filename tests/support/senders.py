@@ -269,7 +269,7 @@ class Senders:
         self.upto = self.goal = 0
         """How many reports each device may have made, and how many in a while: one more at every turn."""
 
-    def run(self, until: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
+    def run(self, until: Callable[[], bool], what: str, seconds: float = 100.0) -> None:
         """Drive the devices until `until` is true; fails after `seconds`."""
         deadline = time.monotonic() + seconds
         while not until():
