@@ -7,9 +7,10 @@ change a count.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 from hub.broker.reduce import RANKS
-from hub.deployment.policy import Policy
+from hub.deployment.policy import FailurePolicy, Policy, SegmentPolicy
 from hub.deployment.rules import Counts
 from topics.messages import UpdateResult
 
@@ -90,6 +91,29 @@ class Known:
             elif lost:
                 tally["lost"] += 1
         return Counts(**tally)
+
+
+def gate_is_open(counts: Counts, waited: float, policy: SegmentPolicy) -> bool:
+    """Whether a segment that was offered the whole release for `waited` s has shown enough."""
+    return (
+        waited >= policy.least_wait_seconds
+        and counts.committed >= 1
+        and counts.committed + _failures(counts) >= policy.least_reports
+        and Fraction(counts.committed, counts.committed + _failures(counts))
+        >= Fraction(str(policy.success_ratio))
+    )
+
+
+def has_failed(counts: Counts, policy: FailurePolicy) -> bool:
+    """Whether a rollout must halt on what a segment reported."""
+    failures, ended = _failures(counts), counts.committed + _failures(counts)
+    too_many = policy.max_count is not None and failures > policy.max_count
+    enough = ended >= min(policy.min_reports, counts.began)
+    return too_many or (failures > 0 and enough and failures > Fraction(str(policy.max_ratio)) * ended)
+
+
+def _failures(counts: Counts) -> int:
+    return counts.failed + counts.rolled_back + counts.lost
 
 
 def _order(heard: Heard) -> tuple[int, int]:
