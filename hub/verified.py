@@ -41,6 +41,8 @@ def desired(state: TrustState, topic: str, data: bytes, now: int) -> tuple[Trust
 def floors(*states: TrustState) -> TrustState:
     """Return the first of `states`, all under one root, with the highest floors that any of them has seen."""
     highest: dict[str, int] = {}
+    if not any(state.floors for state in states[1:]):
+        return states[0]
     for state in states:
         for role, floor in state.floors.items():
             highest[role] = max(floor, highest.get(role, 0))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone, tzinfo
+from functools import lru_cache
 from typing import Final, Literal
 
 import msgspec
@@ -274,14 +275,15 @@ def version_at_least(version: str, least: str) -> bool:
     if have is None or need is None:
         return False
     width = max(len(have), len(need))
-    return have + [0] * (width - len(have)) >= need + [0] * (width - len(need))
+    return have + (0,) * (width - len(have)) >= need + (0,) * (width - len(need))
 
 
-def _numbers(version: str) -> list[int] | None:
+@lru_cache(maxsize=256)
+def _numbers(version: str) -> tuple[int, ...] | None:
     parts = version.split(".")
     if not all(part.isascii() and part.isdigit() and len(part) < 10 for part in parts):
         return None
-    return [int(part) for part in parts]
+    return tuple(int(part) for part in parts)
 
 
 def in_window(window: Window | None, device_zone: str, now: int, zones: Zones) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -155,7 +156,8 @@ def eligibility(
 
 def _facts(tx: Tx, device_id: str) -> tuple[Row, Facts, int | None]:
     device = tx.one(
-        "SELECT devices.*, device_latest.body AS status, device_latest.received_at AS received_at FROM devices "
+        "SELECT devices.role, devices.segment, devices.hardware, device_latest.body AS status, "
+        "device_latest.received_at AS received_at FROM devices "
         "LEFT JOIN device_latest ON device_latest.device_key = devices.key WHERE devices.device_id = :id",
         {"id": device_id},
     )
@@ -188,6 +190,7 @@ def facts_of(device_id: str, role: str, segment: str, status: Status) -> Facts:
     )
 
 
+@lru_cache(maxsize=2048)
 def status_of(body: bytes | None) -> Status | None:
     """Return the heartbeat kept of a device, None without one or for one of a later version."""
     if body is None:
