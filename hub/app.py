@@ -23,6 +23,7 @@ from hub import auth, config, jobs, trustroots
 from hub.access.keys import ApiKeys
 from hub.artifacts.files import BundleFiles
 from hub.artifacts.service import Artifacts, Serving
+from hub.audit.checkpoints import checkpoint_if_due
 from hub.broker import hoister as hoisting
 from hub.broker.config import BrokerSettings
 from hub.broker.credentials import Credentials, service_credentials
@@ -267,7 +268,7 @@ async def _services(
         tick=leader.wake,
         watch=silence.look_if_due,
         thin=thinning.run,
-        refresh=lambda: _hourly(deployment, artifacts),
+        refresh=lambda: _hourly(store, signer, deployment, artifacts),
         renew=lambda: _renew(settings, authorities, broker),
     )
     scheduler.start()
@@ -323,7 +324,8 @@ def _root_problem(store: Store, signer: Signer) -> str:
         return trustroots.problem(tx, signer)
 
 
-def _hourly(deployment: Deployment, artifacts: Artifacts) -> None:
+def _hourly(store: Store, signer: Signer, deployment: Deployment, artifacts: Artifacts) -> None:
+    checkpoint_if_due(store, signer, now_ms())
     artifacts.prune(rule("retention"))
     deployment.refresh(rule("refresh"), before=now_ms() + MANIFEST_LIFETIME_MS // 2)
 

@@ -20,6 +20,7 @@ from hub.access.keys import ApiKeys
 from hub.access.routes import ApiKeysController
 from hub.artifacts.routes import ArtifactsController
 from hub.artifacts.service import Artifacts
+from hub.audit.routes import AuditController
 from hub.auth import Authenticator, guard
 from hub.caller import Caller
 from hub.deployment.catalogue import Catalogue
@@ -120,6 +121,7 @@ def application(services: Services, authenticator: Authenticator, version: str) 
         route_handlers=[
             SharedController,
             ApiKeysController,
+            AuditController,
             RegistryController,
             DeploymentController,
             ArtifactsController,

@@ -184,6 +184,15 @@ class Config(Document, frozen=True, kw_only=True):
     update_interval: Annotated[int, Meta(ge=5, le=7 * 86_400)] = 300
 
 
+class Checkpoint(Document, frozen=True, kw_only=True):
+    """The event log of a hub as it stood `at` (ms): its newest event and that event's hash."""
+
+    fleet: Fleet
+    n: Annotated[int, Meta(ge=1)]
+    hash: Sha256
+    at: Millis
+
+
 class RootChain(msgspec.Struct, frozen=True):
     """The retained `trust/root` message: the last few root envelopes, oldest first. Each proves itself."""
 

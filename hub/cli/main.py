@@ -14,6 +14,7 @@ import click
 from hub import usage
 from hub.cli import errors
 from hub.cli.apikeys import api_key
+from hub.cli.audit import audit
 from hub.cli.devices import device
 from hub.cli.keyring import keys
 from hub.cli.pruning import prune
@@ -40,7 +41,7 @@ def cli() -> None:
 add_root_commands(root)
 add_root_key_commands(root)
 release.add_command(prune)
-for command in (keys, root, release, rollout, device, api_key):
+for command in (keys, root, release, rollout, device, api_key, audit):
     cli.add_command(command)
 
 

@@ -6,6 +6,7 @@ Results go to standard output, progress and remarks to standard error, and remar
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -18,13 +19,12 @@ from rich.text import Text
 from hub.artifacts.lint.findings import Finding
 from hub.usage import clean
 
+_FRACTION = re.compile(r"(?<=T\d\d:\d\d:\d\d)\.\d+Z\Z")
+
 
 def seconds(time: object) -> object:
     """Return an RFC 3339 time without its fraction, anything else as it is."""
-    if not isinstance(time, str):
-        return time
-    whole, dot, _ = time.partition(".")
-    return f"{whole}Z" if dot else time
+    return _FRACTION.sub("Z", time) if isinstance(time, str) else time
 
 
 def emit_json(value: Any, *, indent: int | None = 2) -> None:

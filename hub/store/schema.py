@@ -246,6 +246,17 @@ def m006_api_keys(db: Database) -> None:
     _run(db, _API_KEYS)
 
 
+_CHECKPOINTS: Final = """
+CREATE TABLE checkpoints (n INTEGER PRIMARY KEY, at INTEGER NOT NULL, envelope BLOB NOT NULL);
+"""
+
+
+@MIGRATIONS()
+def m007_checkpoints(db: Database) -> None:
+    """Signed states of the event log, by the number of the event that each ends with."""
+    _run(db, _CHECKPOINTS)
+
+
 def _run(db: Database, script: str) -> None:
     for statement in script.split(";\n\n"):
         if statement.strip():

@@ -1,0 +1,1 @@
+"""The event log as proof: read, exported, and held to its own chain."""
