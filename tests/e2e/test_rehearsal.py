@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,24 @@ from tests.e2e.rehearsal import FAILURE, Rehearsal, halted, publish
 
 DEVICES = int(os.environ.get("FLAGHOIST_REHEARSAL_DEVICES", "300"))
 """5000 is the rehearsal of a large fleet; it takes some minutes."""
+
+
+class Calm(Fleet):
+    """A large fleet beats more slowly: 5,000 heartbeats in 5 s are all that one simulating process can do."""
+
+    interval = max(Fleet.interval, DEVICES // 100)
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Fleet]:
+    made = Calm(tmp_path)
+    try:
+        made.start_hub()
+        made.make_trust()
+        made.make_repo()
+        yield made
+    finally:
+        made.close()
 
 
 def test_a_release_that_fails_on_some_halts_and_nobody_begins_who_has_heard_of_it(fleet: Fleet) -> None:

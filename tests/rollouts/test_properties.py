@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.rollouts.machine import Fleet, template
@@ -27,6 +27,8 @@ def run(start: Path, examples: int, steps: int) -> None:
             max_examples=examples,
             stateful_step_count=steps,
             deadline=None,
+            # Making a failure smaller takes longer than a test may; it is the same at every run, and told whole.
+            phases=[Phase.generate],
             derandomize=True,
             database=None,
             suppress_health_check=list(HealthCheck),
