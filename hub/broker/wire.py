@@ -17,6 +17,7 @@ from typing import Final, NamedTuple, Self
 import mqtt5
 
 from hub.broker.arrivals import Garbled, Uplink
+from topics import codec
 from topics.channels import UPLINK_LIMIT
 
 HANDSHAKE_SECONDS: Final = 10.0
@@ -25,6 +26,9 @@ _RECORD_BYTES: Final = 16_384
 _READ_LIMIT: Final = 1 << 18
 """What is read at once must still be in the processor's cache when it is taken apart."""
 _NOT_NOW: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+_CONTENT_TYPES: Final[dict[str | None, str]] = {kind: kind for kind in (codec.JSON, codec.MSGPACK)}
+"""So that tens of thousands of messages that wait do not each hold the same text."""
 
 Packet = mqtt5.Packet
 
@@ -130,7 +134,7 @@ def parse(data: bytes) -> Parsed:
     uplinks: list[Uplink] = []
     packets: list[Packet] = []
     view, position, end = memoryview(data), 0, len(data)
-    read, take, publish = mqtt5.read, uplinks.append, mqtt5.PublishPacket
+    read, take, publish, same = mqtt5.read, uplinks.append, mqtt5.PublishPacket, _CONTENT_TYPES.get
     while position < end:
         try:
             packet, size = read(view[position:])
@@ -148,10 +152,9 @@ def parse(data: bytes) -> Parsed:
             take(_garbled(data[position : position + size]))
         else:
             if type(packet) is publish:
+                kind = packet.content_type
                 take(
-                    Uplink(
-                        packet.topic, packet.payload, packet.content_type, packet.duplicate, packet.packet_id
-                    )
+                    Uplink(packet.topic, packet.payload, same(kind, kind), packet.duplicate, packet.packet_id)
                 )
             else:
                 packets.append(packet)
