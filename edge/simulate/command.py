@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import resource
+import signal
 import sys
 import tempfile
 import time
@@ -39,6 +40,10 @@ def run(chosen: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.ERROR, format="%(levelname)s %(message)s", stream=sys.stderr)
     _raise_file_limit(chosen.devices)
     with ExitStack() as stack:
+        # A fleet that is not kept stands in memory: however the run is ended, it must not stay there.
+        stack.callback(
+            signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, signal.default_int_handler)
+        )
         folder = stack.enter_context(_folder(chosen.state))
         fleet = enrolment.device_paths(folder / "devices", chosen.prefix, chosen.devices)
         lock = resident.hold(folder / "lock")

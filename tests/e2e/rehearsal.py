@@ -54,9 +54,14 @@ class Rehearsal:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.communicate()
+        if self._process is not None and self._process.poll() is None:
+            # Asked first: its fleet stands in memory, and only it can clear that up.
+            self._process.send_signal(signal.SIGINT)
+            try:
+                self._process.communicate(timeout=60)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.communicate()
 
     def _all_online(self) -> bool:
         assert self._process is not None

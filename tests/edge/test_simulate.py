@@ -6,6 +6,10 @@ import argparse
 import json
 import os
 import resource
+import signal
+import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +21,7 @@ from edge.simulate import options, report
 from edge.simulate.fate import SLOW_FACTOR, Fate, Odds, fate
 from edge.simulate.report import Seen
 from edge.simulate.tally import Crossing, Outcome, Tally, Tolerance, crossing
+from topics import enrolment
 from topics.messages import UpdateResult
 
 RELEASE = "kiosk-2-aaaaaaaaaaaa"
@@ -243,6 +248,34 @@ def test_one_run_at_a_time_may_hold_a_fleet(tmp_path: Path, capsys: pytest.Captu
     finally:
         os.close(lock)
     assert "another flaghoist-edge works in" in capsys.readouterr().err
+
+
+def test_a_run_that_is_ended_while_it_enrols_leaves_no_fleet_behind(tmp_path: Path) -> None:
+    """A fleet that is not kept stands in memory, where nothing would ever clear it up."""
+    token = enrolment.Token(b"s" * 32, "a" * 64, "b" * 64).text()
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        port = deaf.getsockname()[1]
+        code = f"import edge.simulate.command as c, pathlib; c.IN_MEMORY = pathlib.Path({str(tmp_path)!r})\n"
+        code += "import edge.main, sys; sys.exit(edge.main.main(sys.argv[1:]))"
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-c", code, "simulate", "--devices", "2"),
+                *("--hub", f"http://127.0.0.1:{port}", "--token", token),
+            ],
+        )
+        try:
+            deaf.settimeout(60)
+            caller, _ = deaf.accept()  # it has begun to enrol
+            with caller:
+                assert list(tmp_path.iterdir())
+                process.send_signal(signal.SIGTERM)
+                caller.close()
+                deaf.close()
+                assert process.wait(timeout=60) == 130
+        finally:
+            process.kill()
+            process.wait()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_figures_are_plain_json() -> None:
