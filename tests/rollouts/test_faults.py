@@ -184,3 +184,16 @@ def test_h5_progress_shown_to_operators_never_goes_back_for_a_late_report(world:
     for late in reversed(one.spool):
         world.uplink(one.id, late)
         assert canary(world, release) == before
+
+
+def test_r8_hub_and_device_know_of_a_floor_from_the_manifest_that_raises_it(world: World) -> None:
+    """The device's last heartbeat was sent before it heard of the manifest."""
+    release = world.publish(1, floor=5)
+    one = device(world)
+    report(world, one)
+    asked = {"targetSegment": "canary", "rolloutPercentage": 100}
+    shown = world.client.post(f"/releases/{release}/promote?dry_run=true", json=asked).json()
+    assert shown["would_move"] == [] and shown["by_reason"] == {"below_floor": 1}
+    world.promote(release, "canary")
+    hear(world, one)
+    assert one.decide(world.now).reason == "below_floor" == reason(world, release, one)
