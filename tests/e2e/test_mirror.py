@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -49,22 +50,59 @@ def serving(folder: Path) -> Iterator[Site]:
         thread.join()
 
 
+def _add_media(fleet: Fleet) -> None:
+    """Something large that stays the same, so that there is a cheaper way to a later release."""
+    (fleet.repo / "roles" / "kiosk" / "files" / "media.txt").write_text(
+        "".join(f"{n * 2654435761 % 2**32:08x}\n" for n in range(20_000))
+    )
+    fleet.commit("media")
+
+
+def _release(fleet: Fleet, sequence: int) -> str:
+    """Publish a release that differs in one file and promote it to the canary."""
+    (fleet.repo / "roles" / "kiosk" / "files" / "note.txt").write_text(f"release {sequence}\n")
+    fleet.commit(f"release {sequence}")
+    release = fleet.publish("kiosk", sequence)
+    fleet.flaghoist("release", "promote", release, "--segment", "canary")
+    return release
+
+
+@pytest.mark.heavy
+def test_the_hub_gives_a_small_change_file_by_file(fleet: Fleet) -> None:
+    agent = fleet.enrol("shop-1", "canary")
+    _add_media(fleet)
+    first = _release(fleet, 1)
+    fleet.start(agent)
+    until("release one", lambda: fleet.progress(first, "canary").get("committed") == 1)
+    whole = _answered(fleet, "/bundle")
+    second = _release(fleet, 2)
+    until("release two", lambda: fleet.progress(second, "canary").get("committed") == 1)
+    assert _answered(fleet, "/bundle") == whole >= 1
+    assert _answered(fleet, "/checksums.gz") == 1 and _answered(fleet, "/blobs/{sha256}") >= 1
+
+
+def _answered(fleet: Fleet, tail: str) -> float:
+    """How many artifact requests the hub answered well, by the end of their route."""
+    request = urllib.request.Request(
+        fleet.url + "/metrics", headers={"Authorization": f"Bearer {fleet.environment['FLAGHOIST_TOKEN']}"}
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    good = [
+        line for line in lines if line.startswith("flaghoist_http_requests_total") and 'status="200"' in line
+    ]
+    return sum(float(line.rpartition(" ")[2]) for line in good if f'{tail}"' in line)
+
+
 @pytest.mark.heavy
 def test_a_device_converges_from_exported_files_with_the_hub_switched_off(
     fleet: Fleet, tmp_path: Path
 ) -> None:
     agent = fleet.enrol("shop-1", "canary")
-    # Something large that stays the same, so that there is a cheaper way to the second release.
-    (fleet.repo / "roles" / "kiosk" / "files" / "media.txt").write_text(
-        "".join(f"{n * 2654435761 % 2**32:08x}\n" for n in range(20_000))
-    )
-    fleet.commit("media")
+    _add_media(fleet)
     exports, releases = [tmp_path / "export-1", tmp_path / "export-2"], []
     for sequence, folder in enumerate(exports, 1):
-        (fleet.repo / "roles" / "kiosk" / "files" / "note.txt").write_text(f"release {sequence}\n")
-        fleet.commit(f"release {sequence}")
-        releases.append(fleet.publish("kiosk", sequence))
-        fleet.flaghoist("release", "promote", releases[-1], "--segment", "canary")
+        releases.append(_release(fleet, sequence))
         fleet.flaghoist("release", "export", folder, "--desired")
     fleet.kill_hub()
 
