@@ -50,7 +50,9 @@ class Rehearsal:
                 stdout=subprocess.PIPE,
                 stderr=log,
             )
-        until("every device online", self._all_online, seconds=60 + self.devices * 0.1, every=0.5)
+        # Looking at thousands costs the hub more than they do.
+        pause = max(0.5, self.devices / 500)
+        until("every device online", self._all_online, seconds=60 + self.devices * 0.2, every=pause)
         return self
 
     def __exit__(self, *_: object) -> None:

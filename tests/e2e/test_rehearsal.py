@@ -48,7 +48,7 @@ def test_a_release_that_fails_on_some_halts_and_nobody_begins_who_has_heard_of_i
 
 
 @pytest.mark.heavy
-@pytest.mark.timeout(300 + DEVICES // 5)
+@pytest.mark.timeout(300 + DEVICES // 3)
 def test_the_halt_comes_at_the_threshold_and_hub_and_devices_count_the_same(fleet: Fleet) -> None:
     spread = max(15, DEVICES // 25)
     release = publish(fleet, 1, spread=spread)
