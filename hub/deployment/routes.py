@@ -11,8 +11,9 @@ from litestar import Controller, Request, Response, get, post
 from litestar.datastructures import State
 from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery, JSONBody
-from litestar.status_codes import HTTP_200_OK
+from litestar.status_codes import HTTP_200_OK, HTTP_304_NOT_MODIFIED
 
+from hub.conditional import is_known
 from hub.deployment import stages, views
 from hub.deployment.catalogue import Catalogue
 from hub.deployment.policy import read_policy
@@ -27,6 +28,7 @@ from topics import names
 from topics.channels import DESIRED, MANIFEST
 from topics.errors import TopicError
 from topics.fields import Text
+from topics.trust import sha256
 
 AnyRequest = Request[Any, Any, State]
 ENVELOPE_TYPE = "application/vnd.flaghoist.envelope+msgpack"
@@ -245,6 +247,7 @@ class DeploymentController(Controller):
     @get("/manifests/{role:str}/{segment:str}", opt={"access": "device"}, sync_to_thread=True)
     def manifest(
         self,
+        request: AnyRequest,
         store: NamedDependency[Store],
         observed: NamedDependency[Observed],
         role: FromPath[str],
@@ -255,7 +258,7 @@ class DeploymentController(Controller):
             topic = MANIFEST.topic(observed.fleet, role=role, segment=segment)
         except TopicError as error:
             raise Invalid(f"{error}.", rule="topic") from None
-        return _retained(store, topic)
+        return _retained(request, store, topic)
 
     @get("/devices/{device_id:str}/desired", opt={"access": "device"}, sync_to_thread=True)
     def desired(
@@ -271,7 +274,7 @@ class DeploymentController(Controller):
             topic = DESIRED.topic(observed.fleet, id=names.device_id(device_id))
         except TopicError as error:
             raise Invalid(f"{error}.", rule="topic") from None
-        return _retained(store, topic)
+        return _retained(request, store, topic)
 
 
 def _own(request: AnyRequest, device_id: str) -> None:
@@ -280,9 +283,14 @@ def _own(request: AnyRequest, device_id: str) -> None:
         raise Forbidden("A device may only read what is its own.", rule="own_device")
 
 
-def _retained(store: Store, topic: str) -> Response[bytes]:
+def _retained(request: AnyRequest, store: Store, topic: str) -> Response[bytes]:
     with store.read() as tx:
-        return Response(views.retained(tx, topic), media_type=ENVELOPE_TYPE)
+        data = views.retained(tx, topic)
+    # What polls, a CDN or a device without MQTT, asks again and again for what seldom changes.
+    headers = {"ETag": f'"{sha256(data)}"', "Cache-Control": "no-cache"}
+    if is_known(request.headers.get("if-none-match"), headers["ETag"]):
+        return Response(b"", status_code=HTTP_304_NOT_MODIFIED, headers=headers)
+    return Response(data, headers=headers, media_type=ENVELOPE_TYPE)
 
 
 def _text(data: Reason | None) -> str:
