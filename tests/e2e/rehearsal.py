@@ -58,7 +58,7 @@ class Rehearsal:
     def __exit__(self, *_: object) -> None:
         if self._process is not None and self._process.poll() is None:
             # Asked first: its fleet stands in memory, and only it can clear that up.
-            self._process.send_signal(signal.SIGINT)
+            self._process.terminate()
             try:
                 self._process.communicate(timeout=60)
             except subprocess.TimeoutExpired:
