@@ -24,7 +24,7 @@ PAGE_BYTES = 8_192
 """Twice SQLite's own: rows of ingest lie side by side, and every page that a batch touches is written whole."""
 CACHE_KB = 512
 """Of each thread's connection: the system keeps the file's pages as well, and requests are served by many threads."""
-BULK_CACHE_KB = 8_192
+BULK_CACHE_KB = 4_096
 BULK_LOG_PAGES = 4_000
 """Pages in the write-ahead log at which a bulk writer copies them to the database: 32 MB."""
 _FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY)
