@@ -200,9 +200,10 @@ class Registry:
                 raise PreconditionFailed(
                     f"{device_id} was changed by somebody else; read it again.", rule="if_match"
                 )
-            lock = changes.get("version_lock")
-            if lock is not None:
-                _check_lock(tx, lock, changes.get("role", row["role"]))
+            if {"role", "version_lock"} & changes.keys():
+                lock = changes.get("version_lock", row["version_lock"])
+                if lock is not None:
+                    _check_lock(tx, lock, changes.get("role", row["role"]))
             before = {field: row[field] for field in changes}
             if not changes:
                 return
