@@ -43,7 +43,7 @@ class IngestSettings:
     slot: int = 0
     slots: int = 1
     share_group: str = ""
-    batch: int = 32_000
+    batch: int = 28_000
     window: float = 0.05
 
     @property

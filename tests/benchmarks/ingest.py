@@ -1,10 +1,11 @@
 """How fast ingest takes in what a fleet reports, against Mosquitto alone and against what people build first.
 
-    python -m tests.benchmarks.ingest [--json] [--small] [--only contest,slow,growth,answers]
+    python -m tests.benchmarks.ingest [--json] [--small] [--only contest,slow,malformed,growth,answers]
 
 contest  a queued backlog drained by mosquitto_sub (which throws it away) and by Flaghoist, plain and over TLS, of
          1,000, 5,000 and 100,000 devices: medians of interleaved rounds
 slow     the same by paho and aiomqtt into SQLite
+malformed  the same backlog with malformed bodies among it and without
 growth   bytes in the database per device-day at one heartbeat a minute
 answers  p99 of the HTTP API of a real hub while its ingest takes 20,000 messages/s
 
@@ -24,11 +25,11 @@ from typing import Any, NamedTuple
 if not __package__:  # run as a file: the project is two folders up
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from tests.benchmarks import answers, contest, growth
+from tests.benchmarks import answers, contest, growth, junk
 from tests.benchmarks.broker import Drained
 from tests.benchmarks.contest import Contender, Contest
 
-PARTS = ("contest", "slow", "growth", "answers")
+PARTS = ("contest", "slow", "malformed", "growth", "answers")
 NAMES = {
     "mosquitto_sub": "mosquitto_sub, discarding",
     "flaghoist": "Flaghoist",
@@ -149,7 +150,7 @@ def main() -> None:
     notes: list[str] = []
     with tempfile.TemporaryDirectory(prefix="ingest-") as name:
         folder = Path(name)
-        for part in ("contest", "slow", "growth", "answers"):
+        for part in PARTS:
             (folder / part).mkdir()
         if "contest" in parts:
             say("a queued backlog")
@@ -159,6 +160,11 @@ def main() -> None:
         if "slow" in parts:
             say("what people build first")
             figures |= compete(folder / "slow", SMALL_SLOW_HEATS if chosen.small else SLOW_HEATS, lines)
+        if "malformed" in parts:
+            say("malformed bodies")
+            amid = junk.measure(folder / "malformed", **(SMALL_JUNK if chosen.small else JUNK), say=say)
+            figures |= {key: round(value, 3) for key, value in amid.items()}
+            notes.append(f"amid malformed bodies: {amid['malformed_ratio']:.2f} of the clean rate")
         if "answers" in parts:
             say("answers while 20,000 messages/s come in")
             load = {"devices": 500, "rate": 2_000, "seconds": 2} if chosen.small else LOAD
@@ -185,6 +191,8 @@ def main() -> None:
         print(json.dumps(figures))
 
 
+JUNK = {"devices": 5_000, "good": 200_000, "bad": 10_000, "rounds": 5}
+SMALL_JUNK = {"devices": 100, "good": 2_000, "bad": 100, "rounds": 1}
 LOAD = {"devices": 100_000, "rate": 20_000, "seconds": 30}
 
 
