@@ -14,6 +14,7 @@ import msgspec
 
 from hub.caller import Caller
 from hub.store import Row, Tx
+from hub.times import rfc3339
 
 GENESIS: Final = "0" * 64
 _encoder = msgspec.json.Encoder(order="sorted")
@@ -86,6 +87,21 @@ def newest(tx: Tx, count: int) -> list[Row]:
     """Return the last `count` sealed events, oldest first."""
     rows = tx.all("SELECT * FROM events WHERE n IS NOT NULL ORDER BY n DESC LIMIT :count", {"count": count})
     return rows[::-1]
+
+
+def shown(row: Row) -> dict[str, Any]:
+    """Return a sealed event as clients read it."""
+    return {
+        "n": row["n"],
+        "at": rfc3339(row["at"]),
+        "kind": row["kind"],
+        "actor": row["actor"],
+        "device_id": row["device_id"],
+        "release_id": row["release_id"],
+        "role": row["role"],
+        "reason": row["reason"],
+        "body": msgspec.Raw(row["body"].encode()),
+    }
 
 
 def ids(row: Row) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from hub.deployment.judge import judge
 from hub.deployment.service import Deployment
 from hub.store import Store, StoreBusy, StoreFull
 from hub.times import now_ms
+from hub.wake import Wake
 
 PAUSE_S: Final = 0.1
 """Least time between two looks, so that a busy ingest costs ten looks a second and a halt a tenth of one."""
@@ -26,36 +27,28 @@ class Leader:
         self._store = store
         self._deployment = deployment
         self._observed_since = observed_since
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._wake = asyncio.Event()
+        self.wake = Wake()
+        """To be called when something was committed, or time has passed."""
         self.problem = ""
         """One sentence while the leader cannot work, else empty."""
 
-    def wake(self) -> None:
-        """Say that something was committed, or that time has passed. Thread-safe and quick."""
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._wake.set)
-
     async def run(self) -> None:
         """Look after every wake."""
-        self._loop = asyncio.get_running_loop()
-        try:
+        with self.wake.heard():
             await self._look_again_and_again()
-        finally:
-            self._loop = None
 
     async def _look_again_and_again(self) -> None:
         while True:
-            self._wake.clear()
+            self.wake.clear()
             try:
                 await asyncio.to_thread(self.look)
                 self.problem = ""
             except (StoreBusy, StoreFull) as error:
                 self.problem = f"the store cannot be written: {error}"
                 _log.warning("leader waits", error=str(error))
-                self._wake.set()
+                self.wake.set()
             await asyncio.sleep(PAUSE_S)
-            await self._wake.wait()
+            await self.wake.wait()
 
     def look(self) -> None:
         """Judge what is under way, then seal what was written."""

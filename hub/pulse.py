@@ -15,6 +15,7 @@ from hub.store import Store, StoreBusy
 from hub.streams import Streams
 from hub.summaries import summaries
 from hub.times import now_ms
+from hub.wake import Wake
 
 LEAST_S: Final = 0.5
 SHARE: Final = 20
@@ -27,7 +28,7 @@ _encoder = msgspec.json.Encoder(order="sorted")
 
 
 class Pulse:
-    """Runs until cancelled. `wake` is thread-safe."""
+    """Runs until cancelled."""
 
     def __init__(
         self, store: Store, fleet: str, hoister: Hoister, streams: Streams, observed_since: Callable[[], int]
@@ -37,30 +38,22 @@ class Pulse:
         self._hoister = hoister
         self._streams = streams
         self._observed_since = observed_since
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._wake = asyncio.Event()
+        self.wake = Wake()
+        """To be called when something was committed."""
         self._told: dict[str, bytes] = {}
-
-    def wake(self) -> None:
-        """Say that something was committed."""
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._wake.set)
 
     async def run(self) -> None:
         """Count after every wake, and tell what changed."""
-        self._loop = asyncio.get_running_loop()
-        try:
+        with self.wake.heard():
             while True:
-                self._wake.clear()
+                self.wake.clear()
                 pause = LEAST_S
                 try:
                     pause = await self._beat()
                 except StoreBusy as error:
                     _log.warning("summaries wait", error=str(error))
                 await asyncio.sleep(pause)
-                await self._sleep_until_woken()
-        finally:
-            self._loop = None
+                await self.wake.wait(STILL_S)
 
     async def _beat(self) -> float:
         begin = time.monotonic()
@@ -81,12 +74,6 @@ class Pulse:
     def _count(self) -> dict[str, dict[str, Any]]:
         with self._store.read() as tx:
             return summaries(tx, self._fleet, now=now_ms(), observed_since=self._observed_since())
-
-    async def _sleep_until_woken(self) -> None:
-        try:
-            await asyncio.wait_for(self._wake.wait(), STILL_S)
-        except TimeoutError:
-            return
 
 
 def _name(topic: str) -> str:

@@ -15,7 +15,6 @@ import msgspec
 from hub import events
 from hub.errors import RequestError
 from hub.store import Row, Store
-from hub.times import rfc3339
 
 BATCH: Final = 200
 PING_S: Final = 15.0
@@ -135,15 +134,5 @@ async def _came(event: asyncio.Event) -> bool:
 
 def entry(row: Row) -> bytes:
     """Return one entry of the log as SSE text."""
-    data = {
-        "n": row["n"],
-        "at": rfc3339(row["at"]),
-        "kind": row["kind"],
-        "actor": row["actor"],
-        "device_id": row["device_id"],
-        "release_id": row["release_id"],
-        "role": row["role"],
-        "reason": row["reason"],
-        "body": msgspec.Raw(row["body"].encode()),
-    }
-    return b"id: %d\nevent: %s\ndata: %s\n\n" % (row["n"], row["kind"].encode(), msgspec.json.encode(data))
+    data = msgspec.json.encode(events.shown(row))
+    return b"id: %d\nevent: %s\ndata: %s\n\n" % (row["n"], row["kind"].encode(), data)

@@ -10,7 +10,6 @@ import msgspec
 from hub import events
 from hub.audit.chain import Begin, Entry, Seal
 from hub.store import Row, Store, Tx
-from hub.times import rfc3339
 
 PAGE: Final = 1_000
 
@@ -55,20 +54,8 @@ _CONDITIONS: Final = {
 
 
 def view(row: Row) -> dict[str, Any]:
-    """Return one event as the API shows it."""
-    return {
-        "n": row["n"],
-        "at": rfc3339(row["at"]),
-        "kind": row["kind"],
-        "actor": row["actor"],
-        "device_id": row["device_id"],
-        "release_id": row["release_id"],
-        "role": row["role"],
-        "reason": row["reason"],
-        "body": msgspec.Raw(row["body"].encode()),
-        "request_id": row["request_id"],
-        "hash": row["hash"],
-    }
+    """Return one event as the audit shows it: also by which request, and its place in the chain."""
+    return {**events.shown(row), "request_id": row["request_id"], "hash": row["hash"]}
 
 
 def export(store: Store, fleet: str, after: int) -> Iterator[bytes]:

@@ -14,6 +14,7 @@ from typing import Final
 import structlog
 
 from hub.broker.wire import LinkError
+from hub.wake import Wake
 
 RETRY_S: Final = 1.0
 _log = structlog.get_logger("hub.doorkeeper")
@@ -39,30 +40,18 @@ class Doorkeeper:
         self._evict = evict
         self._done = last()
         """The broker began with a list up to here, and with no sessions open."""
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._wake = asyncio.Event()
+        self.wake = Wake()
+        """To be called when something was committed."""
         self.problem = ""
         """One sentence while a withdrawn certificate may still be in, else empty."""
 
-    def wake(self) -> None:
-        """Say that something was committed. Thread-safe and quick."""
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._wake.set)
-
     async def run(self) -> None:
         """Look after every wake, and again while somebody could not be put out."""
-        self._loop = asyncio.get_running_loop()
-        try:
+        with self.wake.heard():
             while True:
-                self._wake.clear()
+                self.wake.clear()
                 await asyncio.to_thread(self.look)
-                waiting = self._wake.wait()
-                try:
-                    await asyncio.wait_for(waiting, RETRY_S if self.problem else None)
-                except TimeoutError:
-                    continue
-        finally:
-            self._loop = None
+                await self.wake.wait(RETRY_S if self.problem else None)
 
     def look(self) -> None:
         """Put out whose certificate was withdrawn since the last look."""

@@ -27,6 +27,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from hub.store import Store, StoreBusy
+from hub.wake import Wake
 from topics.channels import DESIRED, MANIFEST, TRUST_ROOT, WAKE, Principal
 from topics.codec import MSGPACK
 from topics.trust import sha256
@@ -50,8 +51,8 @@ class Hoister:
         self._store = store
         self._fleet = fleet
         self._connect = connect
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._wake = asyncio.Event()
+        self.wake = Wake()
+        """To be called when the store may have changed."""
         self._changed = asyncio.Condition()
         self._held: dict[str, str] = {}
         self._suspect: set[str] = set()
@@ -65,11 +66,6 @@ class Hoister:
         self.problem = "not connected yet"
         """One sentence while the broker does not hold what it should, else empty."""
 
-    def wake(self) -> None:
-        """Say that the store may have changed. Thread-safe and quick."""
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._wake.set)
-
     def tell(self, topic: str, payload: bytes) -> None:
         """Put a summary on its topic, retained, as soon as there is a connection. On the event loop.
 
@@ -81,11 +77,8 @@ class Hoister:
 
     async def run(self) -> None:
         """Connect and reconcile, again and again, with full jitter between failures."""
-        self._loop = asyncio.get_running_loop()
-        try:
+        with self.wake.heard():
             await self._keep_connected()
-        finally:
-            self._loop = None
 
     async def _keep_connected(self) -> None:
         failures = 0
@@ -133,7 +126,7 @@ class Hoister:
             async with self._changed:
                 if topic == wake:
                     self._settled = self._settled or payload == _SETTLED
-                    self._wake.set()
+                    self.wake.set()
                 else:
                     self._hold(topic, payload)
                 self._changed.notify_all()
@@ -144,20 +137,20 @@ class Hoister:
         else:
             self._held.pop(topic, None)
         self._suspect.add(topic)
-        self._wake.set()
+        self.wake.set()
 
     async def _write(self, client: Client) -> None:
         async with self._changed:
             await asyncio.wait_for(self._changed.wait_for(lambda: self._settled), ECHO_TIMEOUT_S * 3)
         while True:
-            self._wake.clear()
+            self.wake.clear()
             suspects, self._suspect = self._suspect, set()
             changed, self._revision = await asyncio.to_thread(self._changed_since, self._revision)
             for topic in dict.fromkeys([*changed, *sorted(suspects)]):
                 await self._hoist(client, topic)
             self.problem = ""
             if not self._suspect:
-                await self._wake.wait()
+                await self.wake.wait()
 
     async def _hoist(self, client: Client, topic: str) -> None:
         """Publish what the store wants on `topic` until it has come back and the store still wants it."""

@@ -14,7 +14,6 @@ answers  p99 of the HTTP API of a real hub while its ingest takes 20,000 message
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import tempfile
@@ -25,7 +24,7 @@ from typing import Any, NamedTuple
 if not __package__:  # run as a file: the project is two folders up
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from tests.benchmarks import answers, contest, growth, junk
+from tests.benchmarks import answers, contest, growth, junk, options
 from tests.benchmarks.broker import Drained
 from tests.benchmarks.contest import Contender, Contest
 
@@ -137,14 +136,7 @@ def summary(found: dict[str, Any], heats: Sequence[Heat]) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="How fast ingest takes in what a fleet reports.")
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--small", action="store_true")
-    parser.add_argument("--only", default=",".join(PARTS))
-    chosen = parser.parse_args()
-    parts = chosen.only.split(",")
-    if set(parts) - set(PARTS):
-        parser.error(f"--only takes some of {','.join(PARTS)}")
+    chosen = options.chosen("How fast ingest takes in what a fleet reports.", PARTS)
     figures: dict[str, Any] = {}
     lines: list[str] = []
     notes: list[str] = []
@@ -152,20 +144,20 @@ def main() -> None:
         folder = Path(name)
         for part in PARTS:
             (folder / part).mkdir()
-        if "contest" in parts:
+        if "contest" in chosen.parts:
             say("a queued backlog")
             heats = SMALL_HEATS if chosen.small else HEATS
             found = compete(folder / "contest", heats, lines)
             figures |= summary(found, heats) | found
-        if "slow" in parts:
+        if "slow" in chosen.parts:
             say("what people build first")
             figures |= compete(folder / "slow", SMALL_SLOW_HEATS if chosen.small else SLOW_HEATS, lines)
-        if "malformed" in parts:
+        if "malformed" in chosen.parts:
             say("malformed bodies")
             amid = junk.measure(folder / "malformed", **(SMALL_JUNK if chosen.small else JUNK), say=say)
             figures |= {key: round(value, 3) for key, value in amid.items()}
             notes.append(f"amid malformed bodies: {amid['malformed_ratio']:.2f} of the clean rate")
-        if "answers" in parts:
+        if "answers" in chosen.parts:
             say("answers while 20,000 messages/s come in")
             load = {"devices": 500, "rate": 2_000, "seconds": 2} if chosen.small else LOAD
             found = answers.measure(folder / "answers", **load, say=say)
@@ -176,7 +168,7 @@ def main() -> None:
                 f"answers at {live.rate:,.0f} messages/s: p99 {found['api_p99_ms']:.1f} ms "
                 f"({found['api_p99_ms_quiet']:.1f} ms with nothing coming in)"
             )
-        if "growth" in parts:
+        if "growth" in chosen.parts:
             say("growth of the database")
             devices, days = (100, 1) if chosen.small else (200, 7)
             grown = growth.measure(folder / "growth", devices, days)

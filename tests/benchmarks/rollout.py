@@ -14,7 +14,6 @@ line with `--json` is one object of the figures.
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import sys
@@ -28,7 +27,7 @@ import structlog
 if not __package__:  # run as a file: the project is two folders up
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from tests.benchmarks import fanout, requests
+from tests.benchmarks import fanout, options, requests
 from tests.benchmarks.registered import ADMIN, fill, open_world
 from tests.e2e.fleet import Fleet
 from tests.e2e.rehearsal import Rehearsal, halted, publish
@@ -147,26 +146,19 @@ def table(figures: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="What a rollout costs at any fleet size.")
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--small", action="store_true")
-    parser.add_argument("--only", default=",".join(PARTS))
-    chosen = parser.parse_args()
-    parts = chosen.only.split(",")
-    if set(parts) - set(PARTS):
-        parser.error(f"--only takes some of {','.join(PARTS)}")
+    chosen = options.chosen("What a rollout costs at any fleet size.", PARTS)
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="rollout-") as name:
         folder = Path(name)
-        if {"promote", "list", "eligibility"} & set(parts):
+        if {"promote", "list", "eligibility"} & set(chosen.parts):
             say("registered devices")
             (folder / "registered").mkdir()
-            figures |= promote_and_list(folder / "registered", parts, small=chosen.small)
-        if "fanout" in parts:
+            figures |= promote_and_list(folder / "registered", chosen.parts, small=chosen.small)
+        if "fanout" in chosen.parts:
             say("fan-out")
             (folder / "fanout").mkdir()
             figures |= fanout.measure(folder / "fanout", *((200, 3) if chosen.small else (10_000, 9)), say)
-        if "halt" in parts:
+        if "halt" in chosen.parts:
             say("halt")
             (folder / "halt").mkdir()
             figures |= (

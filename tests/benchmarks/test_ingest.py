@@ -21,6 +21,7 @@ FIGURES = {
     "bytes_per_device_day_1d",
     "bytes_per_device_day_5m",
     "api_p99_ms",
+    "malformed_ratio",
     "live_rate",
     "live_cpu",
     "live_memory_mb",

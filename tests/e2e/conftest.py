@@ -11,11 +11,5 @@ from tests.e2e.fleet import Fleet
 @pytest.fixture
 def fleet(tmp_path: Path) -> Iterator[Fleet]:
     """A hub with its root of trust and an example repository; everything ends with the test."""
-    made = Fleet(tmp_path)
-    try:
-        made.start_hub()
-        made.make_trust()
-        made.make_repo()
+    with Fleet(tmp_path).ready() as made:
         yield made
-    finally:
-        made.close()

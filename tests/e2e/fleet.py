@@ -19,7 +19,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import psutil
 
@@ -115,6 +115,17 @@ class Fleet:
             "FLAGHOIST_TOKEN": token.read_text().strip() if token.exists() else "",
             "NO_COLOR": "1",
         }
+
+    @contextlib.contextmanager
+    def ready(self) -> Iterator[Self]:
+        """Run a hub with its root of trust, beside a fleet repository, until the `with` ends."""
+        try:
+            self.start_hub()
+            self.make_trust()
+            self.make_repo()
+            yield self
+        finally:
+            self.close()
 
     # The hub
 

@@ -25,14 +25,8 @@ class Calm(Fleet):
 
 @pytest.fixture
 def fleet(tmp_path: Path) -> Iterator[Fleet]:
-    made = Calm(tmp_path)
-    try:
-        made.start_hub()
-        made.make_trust()
-        made.make_repo()
+    with Calm(tmp_path).ready() as made:
         yield made
-    finally:
-        made.close()
 
 
 def test_a_release_that_fails_on_some_halts_and_nobody_begins_who_has_heard_of_it(fleet: Fleet) -> None:

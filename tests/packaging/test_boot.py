@@ -17,7 +17,6 @@ PACKAGES = (
     "systemd,systemd-sysv,dbus,udev,initramfs-tools,linux-image-amd64,python3,mosquitto,util-linux,curl,iproute2,"
     "git,ca-certificates,procps"
 )
-MIRROR = "http://deb.debian.org/debian"
 LAB = """[Unit]
 After=multi-user.target
 [Service]
@@ -58,7 +57,7 @@ def debian(cache: Path) -> Path:
     tree = folder / "tree"
     tree.mkdir(parents=True)
     made = subprocess.run(
-        ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", "bookworm", tree, MIRROR],
+        ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", "bookworm", tree],
         capture_output=True,
         text=True,
         timeout=900,
