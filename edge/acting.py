@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from edge.beliefs import Beliefs
-from edge.memory import Memory
-from edge.state import State
+from edge.storage.memory import Memory
+from edge.storage.state import State
 from topics.eligibility import Decision
 
 

@@ -12,27 +12,17 @@ import logging
 from collections.abc import Iterator
 from typing import Final, Literal
 
-from edge import (
-    anchor,
-    attempts,
-    beliefs,
-    clock,
-    commands,
-    facts,
-    heartbeat,
-    memory,
-    probes,
-    records,
-    roots,
-    safemode,
-    schedule,
-)
+from edge import beliefs, commands, heartbeat, safemode
 from edge.beliefs import Beliefs, Refusal
-from edge.ledger import Ledger
-from edge.memory import Memory
+from edge.identity import roots
+from edge.machine import clock, facts, probes
 from edge.outbound import Outbound
 from edge.outside import Outside
-from edge.state import State
+from edge.storage import anchor, memory, records
+from edge.storage.ledger import Ledger
+from edge.storage.memory import Memory
+from edge.storage.state import State
+from edge.updating import attempts, schedule
 from topics import channels, codec
 from topics.eligibility import Decision
 from topics.errors import ContractError

@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 
-from edge import records, trusting
-from edge.memory import Memory
+from edge.identity import trusting
+from edge.storage import records
+from edge.storage.memory import Memory
 from topics import codec, trust
 from topics.channels import DESIRED, MANIFEST, TRUST_ROOT, UPLINK_LIMIT
 from topics.documents import RootChain

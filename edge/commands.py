@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from edge import memory, records, safemode, state
+from edge import safemode
 from edge.acting import Acting
+from edge.storage import memory, records, state
 from topics.documents import Command
 from topics.messages import CommandResult
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from edge import VERSION, beliefs, probes
+from edge import VERSION, beliefs
 from edge.beliefs import Beliefs
 from edge.config import Settings
-from edge.identity import Device
-from edge.state import State
+from edge.identity.identity import Device
+from edge.machine import probes
+from edge.storage.state import State
 from topics.eligibility import Decision
 from topics.messages import Attempt, Probes, Running, Status, Verdict
 from topics.trust import Clock

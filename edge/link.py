@@ -18,7 +18,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from edge import clock
+from edge.machine import clock
 from topics.codec import MSGPACK
 
 PACKET_LIMIT: Final = 128 * 1024

@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
             case "diagnose":
                 return _diagnose(paths, chosen)
             case "update":
-                from edge import child
+                from edge.updating import child
 
                 return child.run(paths, tell=chosen.tell, parent=chosen.parent)
             case "once" if chosen.mirror:
@@ -68,8 +68,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _enrol(paths: Paths, chosen: argparse.Namespace) -> int:
-    from edge import enrol
-    from edge.clock import SystemClock
+    from edge.identity import enrol
+    from edge.machine.clock import SystemClock
 
     token = chosen.token or os.environ.get("FLAGHOIST_ENROL_TOKEN", "")
     if not token:
@@ -103,7 +103,8 @@ def _drift(paths: Paths, chosen: argparse.Namespace) -> int:
 
     import msgspec
 
-    from edge import drift, driftcommand
+    from edge.drift import command as driftcommand
+    from edge.drift import files as drift
 
     release, items = driftcommand.check(paths) if chosen.verb == "drift" else driftcommand.repair(paths)
     if chosen.json:

@@ -16,17 +16,19 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from edge import beliefs, child, clock, config, jobs, resident, web
+from edge import beliefs, config, resident, web
 from edge.agent import Agent
-from edge.clock import SystemClock
 from edge.config import Paths
 from edge.errors import NotReady, Refused, Unreachable, Untrusted
-from edge.identity import Identity
-from edge.jobs import Child
+from edge.identity.identity import Identity
+from edge.identity.roots import MOST
+from edge.machine import clock
+from edge.machine.clock import SystemClock
 from edge.outside import Outside
-from edge.roots import MOST
-from edge.spool import Spool
-from edge.state import Update
+from edge.storage.spool import Spool
+from edge.storage.state import Update
+from edge.updating import child, jobs
+from edge.updating.jobs import Child
 from topics import codec, trust
 from topics.channels import MANIFEST_LIMIT
 from topics.documents import RootChain

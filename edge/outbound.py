@@ -13,8 +13,8 @@ from typing import Final
 
 from edge.config import Settings
 from edge.outside import Link
-from edge.spool import Spool
-from edge.state import Pending
+from edge.storage.spool import Spool
+from edge.storage.state import Pending
 from topics import codec
 from topics.channels import BY_NAME
 from topics.messages import DURABLE_TYPES, Message, Receipt

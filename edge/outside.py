@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from edge.clock import SystemClock
 from edge.config import Paths, Settings
-from edge.identity import Device
-from edge.spool import Spool
+from edge.identity.identity import Device
+from edge.machine.clock import SystemClock
+from edge.storage.spool import Spool
 
 
 class Link(Protocol):

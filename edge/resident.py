@@ -8,19 +8,20 @@ import os
 import sys
 from pathlib import Path
 
-from edge import config, jobs
+from edge import config
 from edge.agent import Agent
-from edge.clock import SystemClock
 from edge.config import Paths
 from edge.errors import NotReady, Unreachable
-from edge.identity import Identity
-from edge.jobs import Child
+from edge.identity.identity import Identity
 from edge.link import MqttLink
-from edge.linknote import LinkNote
-from edge.notify import Notifier
+from edge.machine.clock import SystemClock
+from edge.machine.notify import Notifier
 from edge.outside import Outside
 from edge.runner import Runner
-from edge.spool import Spool
+from edge.storage.linknote import LinkNote
+from edge.storage.spool import Spool
+from edge.updating import jobs
+from edge.updating.jobs import Child
 
 
 def run(paths: Paths, arguments: list[str], *, once: bool) -> int:

@@ -10,15 +10,15 @@ import signal
 import time
 from typing import Any, Final, Literal
 
-from edge import schedule
 from edge.agent import Agent
 from edge.config import Settings
 from edge.errors import NotReady
-from edge.identity import Identity
-from edge.jobs import Child
+from edge.identity.identity import Identity
 from edge.link import Connected, Disconnected, Event, MqttLink, Published, Received
-from edge.linknote import LinkNote
-from edge.notify import Notifier
+from edge.machine.notify import Notifier
+from edge.storage.linknote import LinkNote
+from edge.updating import schedule
+from edge.updating.jobs import Child
 
 STABLE: Final = 60.0
 """Seconds that a connection must last before the wait for the next one starts small again: two devices with

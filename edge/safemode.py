@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from edge import records, state
 from edge.acting import Acting
-from edge.state import State
+from edge.storage import records, state
+from edge.storage.state import State
 from topics.messages import Boot, Recovery
 
 ORDERED: Final = "ordered-"

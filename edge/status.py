@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from edge import anchor, state
 from edge.config import Paths
-from edge.identity import Identity
-from edge.spool import Spool
+from edge.identity.identity import Identity
+from edge.storage import anchor, state
+from edge.storage.spool import Spool
 
 
 def gather(paths: Paths) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
-from edge import clock
 from edge.errors import Refused, Unreachable
+from edge.machine import clock
 
 TIMEOUT: Final = 30.0
 

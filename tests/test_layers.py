@@ -62,10 +62,13 @@ ONLY = [
         id="only hub.jobs imports APScheduler, so that jobs have one leader and one list",
     ),
     pytest.param(
-        ("nacl",), ("topics", "hub", "edge.identity", "edge.enrol"),
+        ("nacl",), ("topics", "hub", "edge.identity"),
         id="keys are read in few places of the agent, so that few can leak one",
     ),
-    pytest.param(("psutil",), ("edge.probes",), id="only edge.probes asks psutil, so that readings can be simulated"),
+    pytest.param(
+        ("psutil",), ("edge.machine.probes",),
+        id="only edge.machine.probes asks psutil, so that readings can be simulated",
+    ),
     pytest.param(
         ("cryptography", "litestar", "structlog", "rich", "httpx2", "click"), ("hub",),
         id="what is large stays in the hub, so that the agent stays small",

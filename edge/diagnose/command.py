@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 
-from edge import anchor, clock, config, identity, memory, state
-from edge.clock import SystemClock
+from edge import config
 from edge.config import Paths, Settings
 from edge.diagnose import finding, machine, network, release, trust
 from edge.diagnose.finding import Finding, skipped
 from edge.errors import NotReady
-from edge.identity import Identity
-from edge.memory import Memory
+from edge.identity import identity
+from edge.identity.identity import Identity
+from edge.machine import clock
+from edge.machine.clock import SystemClock
+from edge.storage import anchor, memory, state
+from edge.storage.memory import Memory
 from topics import channels
 
 

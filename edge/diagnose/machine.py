@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from edge import clock, probes
 from edge.diagnose.finding import Finding, failed, graded, passed, warned
+from edge.machine import clock, probes
 from topics.messages import Probes
 
 MIB: Final = 1024 * 1024

@@ -11,12 +11,13 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from edge import clock, web
+from edge import web
 from edge.config import Settings
 from edge.diagnose.finding import Finding, failed, passed, skipped, warned
 from edge.errors import EdgeError
-from edge.identity import Identity
+from edge.identity.identity import Identity
 from edge.link import Connected, Disconnected, Event, MqttLink, Received
+from edge.machine import clock
 
 STEP_SECONDS: Final = 10.0
 Address = tuple[int, tuple[str, int]]

@@ -7,15 +7,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from edge import activate, config, linknote, spool, stage
+from edge import config
 from edge.config import Paths, Settings
 from edge.diagnose.finding import Finding, failed, graded, passed, skipped, warned
 from edge.errors import NotReady, Stop
-from edge.hooks import Hooks, Place
-from edge.identity import Device
-from edge.memory import Memory
-from edge.spool import Spool
-from edge.state import State
+from edge.identity.identity import Device
+from edge.storage import linknote, spool
+from edge.storage.memory import Memory
+from edge.storage.spool import Spool
+from edge.storage.state import State
+from edge.updating import activate, stage
+from edge.updating.hooks import Hooks, Place
 from topics import lifecycle
 
 WAITING_WARN: Final = 1000

@@ -6,15 +6,18 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from edge import beliefs, clock, config, identity, records
+from edge import beliefs, config
 from edge.beliefs import Beliefs
 from edge.config import Paths
 from edge.diagnose import certificate
 from edge.diagnose.finding import Finding, failed, graded, passed, warned
 from edge.errors import NotReady
-from edge.identity import Device
-from edge.memory import Memory
-from edge.state import State
+from edge.identity import identity
+from edge.identity.identity import Device
+from edge.machine import clock
+from edge.storage import records
+from edge.storage.memory import Memory
+from edge.storage.state import State
 from topics.trust import ROOT_WARNING_MS
 
 CERTIFICATE_WARNING: Final = timedelta(days=30)

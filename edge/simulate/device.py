@@ -9,19 +9,20 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 
-from edge import beliefs, child
+from edge import beliefs
 from edge.agent import Agent
-from edge.clock import SystemClock
 from edge.config import Paths, Settings
 from edge.errors import NotReady
-from edge.identity import Identity
+from edge.identity.identity import Identity
 from edge.link import Connected, Disconnected, Event, MqttLink, Published, Received
+from edge.machine.clock import SystemClock
 from edge.outside import Outside
 from edge.simulate.fate import Odds, fate
 from edge.simulate.rehearsal import Rehearsal, Wait
 from edge.simulate.tally import Tally
-from edge.spool import Spool
-from edge.update import Tools
+from edge.storage.spool import Spool
+from edge.updating import child
+from edge.updating.update import Tools
 from topics import codec
 from topics.channels import UPDATE_RESULT
 from topics.documents import Release

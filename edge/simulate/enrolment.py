@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
-from edge.clock import SystemClock
 from edge.config import Paths
-from edge.enrol import Wanted, enrol
 from edge.errors import NotReady, Refused
+from edge.identity.enrol import Wanted, enrol
+from edge.machine.clock import SystemClock
 from topics import names
 from topics.errors import TopicError
 

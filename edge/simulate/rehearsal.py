@@ -11,12 +11,15 @@ from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any
 
-from edge import activate, records, roots, web
+from edge import web
 from edge.errors import Stop
-from edge.hooks import Hooks, Place, Result, Verb
+from edge.identity import roots
 from edge.simulate.fate import Fate
-from edge.state import Update
-from edge.update import Tools, Updater
+from edge.storage import records
+from edge.storage.state import Update
+from edge.updating import activate
+from edge.updating.hooks import Hooks, Place, Result, Verb
+from edge.updating.update import Tools, Updater
 from topics import lifecycle
 from topics.documents import Release
 

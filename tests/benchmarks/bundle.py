@@ -28,9 +28,10 @@ from typing import Any, Final
 if __package__ in (None, ""):  # run by its path
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from edge import delta, stage
 from edge.config import Paths, Settings
-from edge.fetch import Fetcher, Sources, is_whole
+from edge.download import delta
+from edge.download.fetch import Fetcher, Sources, is_whole
+from edge.updating import stage
 from tests.benchmarks import updaters
 from tests.edge.blobs import layout
 from tests.edge.world import Built, build

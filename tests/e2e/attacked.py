@@ -13,8 +13,8 @@ from typing import Any, Final
 
 import msgspec
 
-from edge import memory
-from edge.memory import Memory
+from edge.storage import memory
+from edge.storage.memory import Memory
 from tests.edge.rig import SERVICE, Rig, alive
 from tests.edge.world import (
     DESIRED_TOPIC,

@@ -10,7 +10,7 @@ from typing import Any
 import mqtt5
 import pytest
 
-from edge.spool import Spool
+from edge.storage.spool import Spool
 from hub.broker.session import IngestSettings, Session
 from hub.broker.wire import Link, LinkError
 from hub.store import SqliteStore

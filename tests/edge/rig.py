@@ -11,9 +11,9 @@ import sys
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
-from edge import identity
-from edge.identity import Device
-from edge.spool import Spool
+from edge.identity import identity
+from edge.identity.identity import Device
+from edge.storage.spool import Spool
 from tests.edge.world import (
     DEVICE,
     FLEET,

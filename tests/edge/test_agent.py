@@ -445,7 +445,7 @@ def test_after_a_power_cut_in_probation_the_release_is_started_before_it_is_judg
     assert box.source is not None
     box.source.add(built)
     with monkeypatch.context() as patch:
-        patch.setattr("edge.probation.watch", power_cut)
+        patch.setattr("edge.updating.probation.watch", power_cut)
         box.agent.on_message(MANIFEST_TOPIC, box.manifest(built))
         with pytest.raises(InterruptedError):
             box.jobs.run()

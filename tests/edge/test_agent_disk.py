@@ -23,7 +23,7 @@ def test_a_full_disk_fails_the_update_and_space_mends_it(box: Box, monkeypatch: 
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("edge.stage._write", full)
+        patch.setattr("edge.updating.stage._write", full)
         box.offer(new)
         update = box.state.update
         assert update is not None and update.state == "failed" and update.reason == "the disk is full"
@@ -36,7 +36,7 @@ def test_a_full_disk_fails_the_update_and_space_mends_it(box: Box, monkeypatch: 
 def test_a_disk_that_is_full_from_the_start_is_noticed_before_unpacking(
     box: Box, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge.stage.RESERVE", 2**60)
+    monkeypatch.setattr("edge.updating.stage.RESERVE", 2**60)
     box.offer(build(7))
     update = box.state.update
     assert (
@@ -57,7 +57,7 @@ def test_a_document_that_cannot_be_written_down_is_taken_again_later(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("edge.memory.save", full)
+        patch.setattr("edge.storage.memory.save", full)
         box.hear(body)
     assert box.link.dropped == ["the disk refuses"]
     assert box.state.running is None

@@ -8,12 +8,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from edge import anchor, memory, records
-from edge.anchor import Anchor
 from edge.errors import NotReady
-from edge.memory import Memory
-from edge.spool import Entry
-from edge.state import Installed, State, Update
+from edge.storage import anchor, memory, records
+from edge.storage.anchor import Anchor
+from edge.storage.memory import Memory
+from edge.storage.spool import Entry
+from edge.storage.state import Installed, State, Update
 from tests.edge.world import DESIRED_TOPIC, MANIFEST_TOPIC, NOW, ROOT, Box, build
 from tests.topics import kit
 from topics import codec

@@ -22,9 +22,10 @@ from typing import Any
 
 import pytest
 
-from edge import disk, stage
 from edge.config import Paths
 from edge.errors import Stop
+from edge.storage import disk
+from edge.updating import stage
 from tests.edge.world import member, pack
 from tests.topics import kit
 from topics import archive, bundle

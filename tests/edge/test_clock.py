@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from nacl.signing import SigningKey
 
-from edge import clock, identity
 from edge.config import Paths
-from edge.identity import Device, Identity
+from edge.identity import identity
+from edge.identity.identity import Device, Identity
 from edge.link import Disconnected, MqttLink
+from edge.machine import clock
 from hub.identity.ca import Authority, open_authorities
 from tests.edge.world import FLEET, NOW, wait_until
 from tests.support.mosquitto import Broker

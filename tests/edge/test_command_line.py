@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from edge import config, jobs, status
+from edge import config, status
 from edge.config import Paths, Settings
 from edge.errors import NotReady
 from edge.main import main
+from edge.updating import jobs
 
 
 def test_usage_is_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:

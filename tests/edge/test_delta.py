@@ -12,10 +12,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from edge import delta, stage
 from edge.config import Paths
+from edge.download import delta
+from edge.download.fetch import Fetcher, Sources
 from edge.errors import Stop
-from edge.fetch import Fetcher, Sources
+from edge.updating import stage
 from tests.edge.blobs import by_path, contents, layout, offer
 from tests.edge.world import QUICK, Box, Built, Source, build, tree
 from topics.bundle import Checksums, FileEntry

@@ -12,14 +12,15 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from edge import identity, memory, records, state
-from edge.clock import SystemClock
 from edge.config import Paths
 from edge.diagnose import certificate, command, finding, machine
 from edge.diagnose.finding import Finding
 from edge.diagnose.machine import Readings
+from edge.identity import identity
+from edge.machine.clock import SystemClock
 from edge.main import main
-from edge.spool import Spool
+from edge.storage import memory, records, state
+from edge.storage.spool import Spool
 from hub.identity.ca import Authorities, open_authorities
 from tests.edge.rig import Rig, stop
 from tests.edge.world import (

@@ -11,7 +11,7 @@ import pytest
 
 from edge import errors, main
 from edge.config import Paths, Settings
-from edge.hooks import Hooks, Place, Verb
+from edge.updating.hooks import Hooks, Place, Verb
 
 DOCS = Path(__file__).parents[2] / "docs"
 AGENT = (DOCS / "agent.md").read_text()

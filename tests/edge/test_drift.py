@@ -13,10 +13,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from edge import drift, inspection, records, state
-from edge.drift import Found
+from edge.drift import files as drift
+from edge.drift import inspection
+from edge.drift.files import Found
 from edge.main import main
-from edge.state import Installed, State
+from edge.storage import records, state
+from edge.storage.state import Installed, State
 from tests.edge.test_diagnose import Patient
 from tests.edge.world import DESIRED_TOPIC, NOW, QUICK, Box, Source, build, tree
 from tests.topics import kit

@@ -13,13 +13,14 @@ import msgspec
 import pytest
 from nacl.signing import SigningKey
 
-from edge import anchor, enrol, identity, memory, records
-from edge.clock import SystemClock
 from edge.config import Paths
-from edge.enrol import Wanted
 from edge.errors import NotReady, Refused, Unreachable, Untrusted
-from edge.identity import Identity
+from edge.identity import enrol, identity
+from edge.identity.enrol import Wanted
+from edge.identity.identity import Identity
+from edge.machine.clock import SystemClock
 from edge.main import main
+from edge.storage import anchor, memory, records
 from hub.identity.ca import open_authorities
 from tests.edge.world import DESIRED_TOPIC, DEVICE, FLEET, NOW, Source
 from tests.topics import kit
@@ -125,7 +126,7 @@ def test_a_run_that_was_cut_off_goes_on_with_the_same_key(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("edge.identity.write", power_cut)
+        patch.setattr("edge.identity.identity.write", power_cut)
         with pytest.raises(KeyboardInterrupt):
             enrol.enrol(paths, hub.wanted(), SystemClock())
     with pytest.raises(NotReady, match="run flaghoist-edge enrol first"):

@@ -11,9 +11,9 @@ import msgspec
 import pytest
 
 from edge.config import Settings
+from edge.download.fetch import Fetcher, Sources
+from edge.download.turns import PATIENT
 from edge.errors import Stop
-from edge.fetch import Fetcher, Sources
-from edge.fetch_turns import PATIENT
 from tests.edge.world import QUICK, Built, Source, build
 
 BIG = build(7, {"files/big": bytes(range(256)) * 4096 + b"".join(n.to_bytes(4, "big") for n in range(65536))})
@@ -263,7 +263,7 @@ def test_a_full_disk_ends_the_download_and_leaves_nothing(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("edge.fetch_http.os.fsync", full)
+        patch.setattr("edge.download.http.os.fsync", full)
         with pytest.raises(Stop, match="the disk is full") as caught:
             fetcher([source.template]).fetch(BIG.release, tmp_path)
         assert caught.value.full

@@ -10,9 +10,9 @@ import msgspec
 import pytest
 
 from edge.config import Settings
+from edge.download.fetch import Fetcher, Sources
+from edge.download.turns import BRIEF, EARLIER, PATIENT, Patience, Turns
 from edge.errors import Stop
-from edge.fetch import Fetcher, Sources
-from edge.fetch_turns import BRIEF, EARLIER, PATIENT, Patience, Turns
 from tests.edge.world import QUICK, Box, Source, build
 from tests.support.ports import held_port
 

@@ -8,8 +8,8 @@ from itertools import pairwise
 
 import pytest
 
-from edge import schedule
 from edge.config import Settings
+from edge.updating import schedule
 from tests.edge.world import Box
 
 FLEET = [f"shop-{number}" for number in range(10_000)]

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from edge import hooks
 from edge.config import Paths
-from edge.hooks import Hooks, Place, Result
+from edge.updating import hooks
+from edge.updating.hooks import Hooks, Place, Result
 from tests.edge.world import wait_until
 
 

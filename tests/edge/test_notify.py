@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.notify import Notifier
+from edge.machine.notify import Notifier
 from tests.edge.rig import Rig, stop
 from tests.edge.world import wait_until
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from edge import stage, state
+from edge.storage import state
+from edge.updating import stage
 from tests.edge.test_diagnose import Patient
 from tests.edge.world import QUICK, Built, Source, build
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from edge.outbound import WINDOW, Outbound
-from edge.spool import Spool
-from edge.state import NO_SPOOL, Pending
+from edge.storage.spool import Spool
+from edge.storage.state import NO_SPOOL, Pending
 from tests.edge.world import QUICK, FakeLink
 from topics import codec
 from topics.messages import Receipt, UpdateResult

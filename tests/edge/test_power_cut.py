@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from edge import disk, hooks, stage
-from edge.spool import Spool
+from edge.storage import disk
+from edge.storage.spool import Spool
+from edge.updating import hooks, stage
 from tests.edge.world import MANIFEST_TOPIC, Box, Built, Source, build, tree
 
 SHARES = 12

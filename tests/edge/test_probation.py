@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from edge import probation
-from edge.probation import Finding
+from edge.updating import probation
+from edge.updating.probation import Finding
 
 OK, BAD, LATER = Finding(), Finding("broken"), Finding("warming up", later=True)
 

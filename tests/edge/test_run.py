@@ -9,7 +9,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from edge import memory
+from edge.storage import memory
 from tests.edge.rig import Rig, alive, exec_release, hang, stop
 from tests.edge.world import DESIRED_TOPIC, FLEET, MANIFEST_TOPIC, wait_until
 from tests.topics import kit

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.spool import MAX_REPORTS, Spool
+from edge.storage.spool import MAX_REPORTS, Spool
 
 
 def open_spool(path: Path, mark: str = "a") -> Spool:
@@ -122,7 +122,7 @@ def test_damage_costs_at_most_what_it_hit_and_no_number_comes_twice(
 
 
 def test_a_full_spool_says_no_and_keeps_what_it_has(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge.spool.MAX_REPORTS", 2)
+    monkeypatch.setattr("edge.storage.spool.MAX_REPORTS", 2)
     spool = open_spool(path)
     assert [add(spool, serial) for serial in (1, 2, 3)] == [True, True, False]
     spool.receipt(spool.reports[0].spool, 1)
@@ -140,7 +140,7 @@ def test_a_full_disk_leaves_no_half_frame(path: Path, monkeypatch: pytest.Monkey
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("edge.spool.os.fsync", full)
+        patch.setattr("edge.storage.spool.os.fsync", full)
         with pytest.raises(OSError, match="No space"):
             add(spool, 2)
     add(spool, 2)

@@ -10,9 +10,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from edge import stage
 from edge.config import Paths
 from edge.errors import Stop
+from edge.updating import stage
 from tests.edge.world import build, member, pack, tree
 from tests.topics import kit
 from topics.documents import Bundle, Release

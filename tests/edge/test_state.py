@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from edge import memory, records, state
 from edge.config import Paths
 from edge.errors import NotReady
-from edge.state import Installed, State
+from edge.storage import memory, records, state
+from edge.storage.state import Installed, State
 from tests.edge.world import Box, build
 from topics.documents import Release
 
@@ -114,7 +114,7 @@ def test_a_save_that_fails_leaves_the_old_record(paths: Paths, monkeypatch: pyte
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("edge.disk.os.fsync", full)
+        patch.setattr("edge.storage.disk.os.fsync", full)
         with pytest.raises(OSError, match="No space"):
             state.save(paths, State(id="aa", failures=2))
     loaded, newest = records.load(paths.state, State)

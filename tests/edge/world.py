@@ -17,17 +17,19 @@ from typing import Any, Final
 
 from nacl.signing import SigningKey
 
-from edge import config, memory, roots, state, web
+from edge import config, web
 from edge.agent import Agent
-from edge.clock import SystemClock
 from edge.config import Paths, Settings
-from edge.fetch import Fetcher, Sources
-from edge.identity import Device
-from edge.memory import Memory
+from edge.download.fetch import Fetcher, Sources
+from edge.identity import roots
+from edge.identity.identity import Device
+from edge.machine.clock import SystemClock
 from edge.outside import Outside
-from edge.spool import Spool
-from edge.state import State
-from edge.update import Tools, Updater
+from edge.storage import memory, state
+from edge.storage.memory import Memory
+from edge.storage.spool import Spool
+from edge.storage.state import State
+from edge.updating.update import Tools, Updater
 from tests.topics import kit
 from topics import bundle, codec
 from topics.bundle import FileEntry

@@ -6,12 +6,15 @@ from typing import Literal
 
 import msgspec
 
-from edge import attempts, beliefs, facts, heartbeat, records, state, transition
+from edge import beliefs, heartbeat
 from edge.beliefs import Beliefs
 from edge.config import Settings
-from edge.identity import Device as Identity
-from edge.memory import Memory
-from edge.state import Installed, State, Update
+from edge.identity.identity import Device as Identity
+from edge.machine import facts
+from edge.storage import records, state
+from edge.storage.memory import Memory
+from edge.storage.state import Installed, State, Update
+from edge.updating import attempts, transition
 from tests.topics import kit
 from topics import codec, lifecycle, trust
 from topics.channels import UPLINK_LIMIT

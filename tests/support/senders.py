@@ -22,8 +22,8 @@ import pytest
 
 from edge.config import Settings
 from edge.outbound import Outbound
-from edge.spool import Spool
-from edge.state import NO_SPOOL, Pending
+from edge.storage.spool import Spool
+from edge.storage.state import NO_SPOOL, Pending
 from hub.broker.wire import Link, LinkError, Packet, pubacks
 from tests.support.mosquitto import Broker
 from topics import codec

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from nacl.signing import SigningKey
 
-from edge import trusting
+from edge.identity import trusting
 from hub.identity import keys
 from tests.hub.cli.conftest import Flaghoist, Ran, Signers
 from topics import trust

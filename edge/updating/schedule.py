@@ -7,7 +7,7 @@ import random
 
 from edge.beliefs import Beliefs
 from edge.config import Settings
-from edge.state import State
+from edge.storage.state import State
 from topics.eligibility import BUCKETS, Decision, bucket
 
 

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import IO, Any, Final
 from urllib.parse import SplitResult, urljoin, urlsplit
 
-from edge import disk
 from edge.config import Settings
+from edge.storage import disk
 
 CHUNK: Final = 64 * 1024
 MAX_REDIRECTS: Final = 3

@@ -12,12 +12,12 @@ import os
 
 import msgspec
 
-from edge import memory, records, state
 from edge.config import Paths
 from edge.errors import NotReady
-from edge.memory import Memory
-from edge.spool import Entry, Spool
-from edge.state import State
+from edge.storage import memory, records, state
+from edge.storage.memory import Memory
+from edge.storage.spool import Entry, Spool
+from edge.storage.state import State
 from topics import codec, trust
 from topics.channels import BY_NAME, MANIFEST
 from topics.errors import DecodeError, TrustError

@@ -13,8 +13,8 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from edge import disk
 from edge.errors import NotReady
+from edge.storage import disk
 
 MARK: Final = b"FHR1"
 T = TypeVar("T", bound=msgspec.Struct)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from typing import Final
 
-from edge import records, state
-from edge.drift import MAX_ITEMS
-from edge.state import State
+from edge.drift.files import MAX_ITEMS
+from edge.storage import records, state
+from edge.storage.state import State
 from topics import codec
 from topics.messages import Boot, Drift, DriftItem
 

@@ -20,7 +20,7 @@ from typing import Final
 
 import msgspec
 
-from edge import disk
+from edge.storage import disk
 
 _HEAD: Final = struct.Struct(">II")
 MAX_FRAME: Final = 64 * 1024

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from edge import probes
 from edge.config import Paths, Settings
-from edge.hooks import Hooks, Place
+from edge.machine import probes
+from edge.updating.hooks import Hooks, Place
 from topics.bundle import BundleInfo
 
 GRACE: Final = 0.5

@@ -14,9 +14,9 @@ from typing import Final
 import msgspec
 from nacl.signing import SigningKey
 
-from edge import disk, records
 from edge.config import Paths
 from edge.errors import NotReady
+from edge.storage import disk, records
 from topics import devicetoken
 
 NO_CHECK_TIME: Final = 0x200000

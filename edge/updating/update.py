@@ -12,30 +12,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from edge import (
-    activate,
-    beliefs,
-    clock,
-    delta,
-    disk,
-    drift,
-    facts,
-    inspection,
-    memory,
-    probation,
-    records,
-    safemode,
-    stage,
-    state,
-    transition,
-)
-from edge.clock import SystemClock
+from edge import beliefs, safemode
 from edge.config import Paths, Settings
+from edge.download import delta
+from edge.download.fetch import Fetcher
+from edge.drift import files as drift
+from edge.drift import inspection
 from edge.errors import Stop
-from edge.fetch import Fetcher
-from edge.hooks import Hooks, Place, Result, Verb, patiently
-from edge.identity import Device
-from edge.state import Installed, State, Update
+from edge.identity.identity import Device
+from edge.machine import clock, facts
+from edge.machine.clock import SystemClock
+from edge.storage import disk, memory, records, state
+from edge.storage.state import Installed, State, Update
+from edge.updating import activate, probation, stage, transition
+from edge.updating.hooks import Hooks, Place, Result, Verb, patiently
 from topics import lifecycle
 from topics.documents import Release
 from topics.messages import DriftItem, UpdateState

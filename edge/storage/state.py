@@ -11,8 +11,8 @@ from typing import Final, Literal
 
 import msgspec
 
-from edge import disk, records
 from edge.config import Paths
+from edge.storage import disk, records
 from topics import codec
 from topics.documents import Release
 from topics.errors import DecodeError

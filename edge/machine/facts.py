@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from edge import VERSION
 from edge.beliefs import Beliefs
-from edge.clock import zones
 from edge.config import Settings
-from edge.identity import Device
-from edge.state import State
+from edge.identity.identity import Device
+from edge.machine.clock import zones
+from edge.storage.state import State
 from topics.eligibility import Decision, Facts, decide
 from topics.trust import Clock
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from edge import anchor, memory, records, state
 from edge.beliefs import Beliefs
 from edge.config import Paths
-from edge.memory import Memory
 from edge.outbound import Outbound
 from edge.outside import Jobs
-from edge.state import State, Update
+from edge.storage import anchor, memory, records, state
+from edge.storage.memory import Memory
+from edge.storage.state import State, Update
 
 ENDED: Final = ("committed", "failed", "rolled_back", "refused")
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from edge import records, state, transition
 from edge.beliefs import Beliefs, Refusal
-from edge.memory import Memory
-from edge.state import State, Update
+from edge.storage import records, state
+from edge.storage.memory import Memory
+from edge.storage.state import State, Update
+from edge.updating import transition
 from topics.eligibility import Decision
 from topics.messages import Boot, UpdateResult
 

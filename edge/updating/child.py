@@ -11,12 +11,13 @@ import ssl
 import sys
 from typing import Final
 
-from edge import config, roots
-from edge.clock import SystemClock
+from edge import config
 from edge.config import Paths, Settings
-from edge.fetch import HUB_PATH, Fetcher, Sources
-from edge.identity import Identity
-from edge.update import Tools, Updater
+from edge.download.fetch import HUB_PATH, Fetcher, Sources
+from edge.identity import roots
+from edge.identity.identity import Identity
+from edge.machine.clock import SystemClock
+from edge.updating.update import Tools, Updater
 
 _PR_SET_PDEATHSIG: Final = 1
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 
-from edge import anchor, drift, records, state
 from edge.config import Paths
+from edge.drift import files as drift
 from edge.errors import Refused
-from edge.identity import Identity
-from edge.ledger import ENDED
+from edge.identity.identity import Identity
 from edge.resident import hold
-from edge.state import State
+from edge.storage import anchor, records, state
+from edge.storage.ledger import ENDED
+from edge.storage.state import State
 from topics.documents import Release
 from topics.messages import DriftItem
 
@@ -27,7 +28,7 @@ def repair(paths: Paths) -> tuple[str, list[DriftItem]]:
 
     Done as the agent does it, which then reports it, so the agent must not run. Raises `EdgeError` and `OSError`.
     """
-    from edge import child
+    from edge.updating import child
 
     identity = Identity(paths)
     anchor.need(paths, identity.device.fleet)

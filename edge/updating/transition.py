@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from edge import records, state
-from edge.state import State
+from edge.storage import records, state
+from edge.storage.state import State
 from topics import lifecycle
 from topics.messages import Boot, UpdateResult, UpdateState
 

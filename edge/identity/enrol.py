@@ -16,12 +16,15 @@ from typing import Final
 import msgspec
 from nacl.signing import SigningKey
 
-from edge import VERSION, anchor, clock, disk, identity, memory, records, trusting, web
-from edge.clock import SystemClock
+from edge import VERSION, web
 from edge.config import Paths
 from edge.errors import NotReady, Refused, Untrusted
-from edge.identity import Device, Identity
-from edge.memory import Memory
+from edge.identity import identity, trusting
+from edge.identity.identity import Device, Identity
+from edge.machine import clock
+from edge.machine.clock import SystemClock
+from edge.storage import anchor, disk, memory, records
+from edge.storage.memory import Memory
 from topics import codec, enrolment, names, trust
 from topics.channels import DESIRED
 from topics.enrolment import RegisterAnswer, RegisterChallenge, RegisterRequest, Token

@@ -6,9 +6,9 @@ crash is right whatever had happened before it.
 
 from __future__ import annotations
 
-from edge import disk
 from edge.config import Paths
-from edge.state import State
+from edge.storage import disk
+from edge.storage.state import State
 
 
 def point(paths: Paths, current: str | None, previous: str | None) -> None:

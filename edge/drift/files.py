@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from edge import delta, disk
 from edge.config import Paths
+from edge.download import delta
+from edge.download.fetch import Fetcher, file_sha256
 from edge.errors import Stop
-from edge.fetch import Fetcher, file_sha256
+from edge.storage import disk
 from topics import bundle
 from topics.bundle import FileEntry
 from topics.documents import Release

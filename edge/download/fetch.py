@@ -13,11 +13,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from edge import disk
 from edge.config import Settings
+from edge.download.http import (
+    CHUNK,
+    Client,
+    CorruptError,
+    DeniedError,
+    SourceError,
+    Sources,
+    Wanted,
+    sentence,
+)
+from edge.download.turns import BRIEF, PATIENT, Patience, Turns
 from edge.errors import Stop
-from edge.fetch_http import CHUNK, Client, CorruptError, DeniedError, SourceError, Sources, Wanted, sentence
-from edge.fetch_turns import BRIEF, PATIENT, Patience, Turns
+from edge.storage import disk
 from topics import bundle
 from topics.documents import Release
 

@@ -11,10 +11,10 @@ from typing import Final
 
 import msgspec
 
-from edge import records
 from edge.config import Paths
 from edge.errors import NotReady
-from edge.state import Pending
+from edge.storage import records
+from edge.storage.state import Pending
 from topics import codec
 from topics.messages import Boot, Durable
 from topics.trust import TrustState

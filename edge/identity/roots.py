@@ -9,9 +9,10 @@ from __future__ import annotations
 import ssl
 from typing import Final
 
-from edge import disk, web
+from edge import web
 from edge.config import Paths
 from edge.errors import EdgeError
+from edge.storage import disk
 from topics import codec, trust
 from topics.documents import RootChain
 

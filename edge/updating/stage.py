@@ -14,10 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from edge import disk, state
 from edge.config import Paths
+from edge.download.fetch import file_sha256
 from edge.errors import Stop
-from edge.fetch import file_sha256
+from edge.storage import disk, state
 from topics import bundle
 from topics.archive import CHUNK, Gunzip, Reader
 from topics.bundle import BundleInfo, FileEntry

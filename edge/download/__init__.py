@@ -1,0 +1,1 @@
+"""Getting a release's bytes from whichever source has them, bounded in size, time and slowness."""

@@ -1,0 +1,1 @@
+"""The running release against what was signed, and putting it back."""

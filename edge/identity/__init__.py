@@ -1,0 +1,1 @@
+"""Who this device is, and the roots of trust that it pinned."""

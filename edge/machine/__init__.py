@@ -1,0 +1,1 @@
+"""The machine itself: clock, probes, facts, and what systemd is told."""

@@ -1,0 +1,1 @@
+"""What the agent keeps on disk: state, memory and spool, each whole after a power cut."""
