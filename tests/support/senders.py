@@ -42,7 +42,7 @@ def without_power_cuts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let spools skip their fsyncs, half a second a thousand reports: only a power cut needs them, and a process that
     is killed does not."""
     for module in ("spool", "disk"):
-        monkeypatch.setattr(f"edge.{module}.os.fsync", lambda _descriptor: None)
+        monkeypatch.setattr(f"edge.storage.{module}.os.fsync", lambda _descriptor: None)
 
 
 class Way(NamedTuple):
