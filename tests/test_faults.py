@@ -16,7 +16,7 @@ OPEN = {"D10", "D13"}
 
 
 @cache
-def tests_of(file: str) -> set[str]:
+def names_in(file: str) -> set[str]:
     """Names of the tests in a file; none when there is no such file."""
     path = ROOT / file
     if not path.is_file():
@@ -30,7 +30,7 @@ def test_every_fault_has_one_row() -> None:
 
 
 @pytest.mark.parametrize(("number", "cell"), [pytest.param(*row, id=row[0]) for row in ROWS])
-def test_the_tests_of_a_fault_exist(number: str, cell: str) -> None:
+def test_the_names_in_a_fault_exist(number: str, cell: str) -> None:
     named = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", cell)
     assert named and len(named) == cell.count("`") // 2, f"{number} names something that is no test"
-    assert [f"{file}::{test}" for file, test in named if test not in tests_of(file)] == []
+    assert [f"{file}::{test}" for file, test in named if test not in names_in(file)] == []
