@@ -151,7 +151,10 @@ class Command(Document, frozen=True, kw_only=True):
 
 
 class Desired(Document, frozen=True, kw_only=True):
-    """One device's own desired state with its pending commands, signed by the deployment key."""
+    """One device's own desired state with its pending commands, signed by the deployment key.
+
+    `quarantine` is why the hub holds the device's updates back, "" while it does not.
+    """
 
     to: Name
     fleet: Fleet
@@ -165,6 +168,7 @@ class Desired(Document, frozen=True, kw_only=True):
     version_lock: Envelopes | None = None
     maintenance: bool = False
     safe_mode: Name = "auto"
+    quarantine: Text = ""
     tags: dict[Name, Name] = {}
     commands: Annotated[list[Command], Meta(max_length=32)] = []
 

@@ -128,7 +128,8 @@ def decide(
         (`segment_not_reached` at share 0, `not_in_percentage`).
      5. Running the target: `already_installed`; or, when something else is on offer, why it is not taken:
         `version_locked`, `paused`, `segment_not_reached`, `not_in_percentage`.
-     6. Safe mode, or desired `safe_mode: on`: `quarantined`, unless `redeploy` names the target.
+     6. Safe mode, desired `safe_mode: on`, or a desired `quarantine`, which says why: `quarantined`, unless `redeploy`
+        names the target.
      7. Desired `maintenance`: `maintenance`.
      8. Paused: `paused`, except for an order (version lock or rollback, each later than the pause it overrides), and
         except that a device with nothing installed may take the stable release.
@@ -222,14 +223,22 @@ def _rollback_ordered(manifest: TrustedManifest, facts: Facts, target: Release) 
 def _device_refuses(
     manifest: TrustedManifest, desired: TrustedDesired | None, facts: Facts, target: Release, *, ordered: bool
 ) -> Decision | None:
-    ordered_safe_mode = desired is not None and desired.desired.safe_mode == "on"
-    if (facts.safe_mode or ordered_safe_mode) and facts.retry != target.id:
-        return Decision("quarantined", target)
+    held = _held_back(desired, facts)
+    if held and facts.retry != target.id:
+        return Decision("quarantined", target, detail=held)
     if desired is not None and desired.desired.maintenance:
         return Decision("maintenance", target)
     if manifest.manifest.paused and not ordered and facts.running is not None:
         return Decision("paused", target)
     return None
+
+
+def _held_back(desired: TrustedDesired | None, facts: Facts) -> str:
+    if desired is not None and desired.desired.quarantine:
+        return desired.desired.quarantine
+    if facts.safe_mode:
+        return "the device is in safe mode"
+    return "safe mode is ordered" if desired is not None and desired.desired.safe_mode == "on" else ""
 
 
 def _order_refuses(facts: Facts, target: Release, ordered: bool) -> Decision | None:

@@ -155,6 +155,7 @@ SAMPLES: Final[dict[str, msgspec.Struct]] = {
         version_lock=kit.signed_release(6),
         maintenance=True,
         safe_mode="cleared:41-1",
+        quarantine="safe_mode: three failed activations in a row",
         tags={"shop": "12"},
         commands=[
             Command(

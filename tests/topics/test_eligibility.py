@@ -36,6 +36,7 @@ class Case:
     lock: Release | None = None
     maintenance: bool = False
     safe_mode: str = "auto"
+    quarantine: str = ""
     told: bool = True
     root_expires_at: int = NOW + 365 * DAY
     now: int = NOW
@@ -52,7 +53,7 @@ class Case:
             window=self.window,
             expires_at=self.expires_at,
         )
-        own = desired(maintenance=self.maintenance, safe_mode=self.safe_mode)
+        own = desired(maintenance=self.maintenance, safe_mode=self.safe_mode, quarantine=self.quarantine)
         return decide(
             pinned(signed_root(expires_at=self.root_expires_at)),
             TrustedManifest(document, self.stable, self.candidate, self.waypoints) if self.offered else None,
@@ -107,6 +108,10 @@ CASES = [
     ),
     pytest.param(
         Case(facts=on(SIX, safe_mode=True, retry=SEVEN.id)), "eligible", SEVEN, id="safe mode, redeploy names it"
+    ),
+    pytest.param(
+        Case(quarantine="drift", facts=on(SIX, retry=SEVEN.id)), "eligible", SEVEN,
+        id="held in quarantine, redeploy names it",
     ),
     pytest.param(
         Case(safe_mode="on", facts=on(SIX, retry=SEVEN.id)), "eligible", SEVEN,
@@ -189,6 +194,14 @@ CASES = [
     pytest.param(Case(safe_mode="on"), "quarantined", SEVEN, id="ordered into safe mode"),
     pytest.param(
         Case(facts=on(SIX, safe_mode=True, retry=EIGHT.id)), "quarantined", SEVEN, id="redeploy names another release"
+    ),
+    pytest.param(Case(quarantine="drift"), "quarantined", SEVEN, id="held in quarantine"),
+    pytest.param(
+        Case(quarantine="drift", lock=EIGHT), "quarantined", EIGHT, id="held in quarantine, a lock too"
+    ),
+    pytest.param(
+        Case(quarantine="drift", stable=SIX, rollback_from=7, facts=on(SEVEN)), "quarantined", SIX,
+        id="held in quarantine, a rollback too",
     ),
     # wrong_role
     pytest.param(Case(role="gateway"), "wrong_role", None, id="a manifest of another role"),
@@ -402,3 +415,17 @@ def test_after_a_rollback_the_next_candidate_is_taken() -> None:
 )
 def test_version_compare(version: str, least: str, enough: bool) -> None:
     assert version_at_least(version, least) is enough
+
+
+@pytest.mark.parametrize(
+    ("changes", "detail"),
+    [
+        pytest.param({"quarantine": "drift: a file"}, "drift: a file", id="the hub's reason"),
+        pytest.param(
+            {"facts": on(SIX, safe_mode=True)}, "the device is in safe mode", id="its own safe mode"
+        ),
+        pytest.param({"safe_mode": "on"}, "safe mode is ordered", id="ordered safe mode"),
+    ],
+)
+def test_who_is_quarantined_is_told_why(changes: dict[str, Any], detail: str) -> None:
+    assert Case(**changes).decide().detail == detail
