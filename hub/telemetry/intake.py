@@ -62,7 +62,8 @@ class Intake:
         with self._counting:
             self.refused += outcome.refused
             self.taken += 1 - outcome.refused
-        self._on_arrivals([arrival])
+        if not outcome.refused_logs:
+            self._on_arrivals([arrival])
         if outcome.refused and not batch.refusals:
             raise Forbidden(f"{device_id} is not a device of this hub any more.", rule="device")
         receipts = [Receipt(spool=spool, n=n) for (_, spool), n in outcome.receipts.items()]

@@ -15,7 +15,17 @@ from litestar.status_codes import HTTP_200_OK
 from hub.problems import problem
 from hub.telemetry.intake import Intake
 from topics import codec
-from topics.channels import COMMAND_RESULT, DRIFT, RECOVERY, STATUS, UPDATE_RESULT, UPLINK_LIMIT, Channel
+from topics.channels import (
+    COMMAND_RESULT,
+    DRIFT,
+    LOG,
+    PRESENCE,
+    RECOVERY,
+    STATUS,
+    UPDATE_RESULT,
+    UPLINK_LIMIT,
+    Channel,
+)
 
 AnyRequest = Request[Any, Any, State]
 
@@ -51,6 +61,16 @@ class IntakeController(Controller):
     async def command_results(self, request: AnyRequest, intake: NamedDependency[Intake]) -> Response[Any]:
         """Take in what became of a command; answers with the receipt."""
         return await _take(request, intake, COMMAND_RESULT)
+
+    @post("/presence", opt={"access": "device-only"}, status_code=HTTP_200_OK)
+    async def presence(self, request: AnyRequest, intake: NamedDependency[Intake]) -> Response[Any]:
+        """Take in that the device is online, asleep until it wakes, or leaves; 204."""
+        return await _take(request, intake, PRESENCE)
+
+    @post("/logs", opt={"access": "device-only"}, status_code=HTTP_200_OK)
+    async def logs(self, request: AnyRequest, intake: NamedDependency[Intake]) -> Response[Any]:
+        """Hand on log lines to the sinks; 204."""
+        return await _take(request, intake, LOG)
 
 
 async def _take(request: AnyRequest, intake: Intake, channel: Channel) -> Response[Any]:

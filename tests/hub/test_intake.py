@@ -11,11 +11,11 @@ from hub.broker import commit
 from hub.broker.reduce import Uplink, reduce
 from hub.store import StoreBusy
 from tests.hub.world import World
-from tests.support.uplinks import SPOOL, result, rows, status
+from tests.support.uplinks import SPOOL, presence, result, rows, status
 from tests.topics import kit
 from topics import codec, devicetoken
 from topics.channels import BY_NAME, UPLINK_LIMIT
-from topics.messages import CommandResult, Drift, DriftItem, Message, Probes, Receipt, Recovery
+from topics.messages import CommandResult, Drift, DriftItem, Log, LogLine, Message, Probes, Receipt, Recovery
 
 BOOT = (1, "00000001")
 DURABLE: dict[str, Any] = {"boot": BOOT, "at": 1000, "spool": SPOOL, "n": 1}
@@ -68,6 +68,36 @@ def test_a_heartbeat_is_taken_in_and_needs_no_answer(world: World) -> None:
     assert (answer.status_code, answer.content) == (204, b"")
     shown = world.client.get("/devices/shop-1").json()
     assert (shown["presence"], shown["health"], shown["probes"]["disk_used"]) == ("online", "degraded", 0.5)
+
+
+def test_presence_is_shown_with_the_next_wake_and_an_older_one_changes_nothing(world: World) -> None:
+    world.device("shop-1")
+    wake = world.now // 1000 + 86_400
+    for message in (
+        presence("online", 2, at=1000),
+        presence("sleeping", 2, at=1001, next_wake=wake),
+        presence("offline", 1),  # the will of a connection over MQTT before
+    ):
+        answer = post(world, "shop-1", "presence", message)
+        assert (answer.status_code, answer.content) == (204, b"")
+    world.now += 80_000_000
+    assert world.client.get("/devices/shop-1").json()["presence"] == "sleeping"
+    (row,) = stored(world, "presence", "shop-1")
+    assert (row["session"], row["next_wake"]) == (2, wake)
+    assert [row["state"] for row in stored(world, "presence_log", "shop-1")] == ["online", "sleeping"]
+
+
+def test_log_lines_go_to_the_sinks_and_what_is_none_goes_to_quarantine(world: World) -> None:
+    world.device("shop-1")
+    body = codec.encode(Log(boot=BOOT, at=1000, lines=[LogLine(at=1000, text="it rains in")]))
+    answer = post(world, "shop-1", "logs", body)
+    assert (answer.status_code, answer.content) == (204, b"")
+    assert post(world, "shop-1", "logs", b"{}", codec.JSON).status_code == 422
+    (arrival,) = world.arrived
+    assert (arrival.topic, arrival.payload) == (f"{kit.FLEET}/v1/devices/shop-1/up/log", body)
+    assert rows(world.store, "SELECT reason, count FROM quarantine_counts") == [
+        {"reason": "invalid", "count": 1}
+    ]
 
 
 def test_both_ways_leave_the_same_in_the_store(world: World) -> None:
@@ -163,7 +193,9 @@ def test_the_format_is_found_out_as_over_mqtt(world: World, content_type: str | 
     assert (answer.status_code, answer.json()) == (200, {"spool": SPOOL, "n": 1})
 
 
-@pytest.mark.parametrize("path", ["status", "drift", "update-results", "recovery", "command-results"])
+@pytest.mark.parametrize(
+    "path", ["status", "drift", "update-results", "recovery", "command-results", "presence", "logs"]
+)
 def test_a_body_over_the_cap_is_not_read(world: World, path: str) -> None:
     world.device("shop-1")
     answer = post(world, "shop-1", path, b"\x80" * (UPLINK_LIMIT + 1))
