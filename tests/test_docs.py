@@ -13,7 +13,7 @@ from typing import Any, cast
 import click
 import pytest
 
-import edge.main
+import edge.verbs.parser
 from hub.cli.main import cli
 from hub.config import Settings
 from hub.deployment.policy import FailurePolicy, Policy, SegmentPolicy
@@ -124,8 +124,8 @@ OPTIONS = [
     for page, options in (
         ("hub.md", _click_options(hub_main)),
         ("cli.md", _click_options(cli)),
-        ("agent.md", _argparse_options(edge.main._parser(), leave_out="simulate")),
-        ("simulate.md", _argparse_options(edge.main._parser(), only="simulate")),
+        ("agent.md", _argparse_options(edge.verbs.parser.build(), leave_out="simulate")),
+        ("simulate.md", _argparse_options(edge.verbs.parser.build(), only="simulate")),
     )
     for option in sorted(set(options))
     if option not in ("--help", "--version")

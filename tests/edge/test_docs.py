@@ -9,9 +9,10 @@ from typing import get_args
 import msgspec
 import pytest
 
-from edge import errors, main
+from edge import errors
 from edge.config import Paths, Settings
 from edge.updating.hooks import Hooks, Place, Verb
+from edge.verbs import parser
 
 DOCS = Path(__file__).parents[2] / "docs"
 AGENT = (DOCS / "agent.md").read_text()
@@ -20,7 +21,7 @@ SIMULATE = (DOCS / "simulate.md").read_text()
 
 
 def options() -> list[str]:
-    verbs = next(a for a in main._parser()._actions if isinstance(a, argparse._SubParsersAction))
+    verbs = next(a for a in parser.build()._actions if isinstance(a, argparse._SubParsersAction))
     listed = [action.dest for action in verbs._choices_actions]
     return [
         *listed,

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from edge.config import DEFAULT_STATE
-from edge.main import _parser
+from edge.verbs import parser
 from hub.main import up
 from tests.e2e.fleet import BIN, until
 from tests.support.ports import held_port
@@ -152,7 +152,7 @@ def test_the_agents_commands_are_ones_that_it_knows(name: str) -> None:
     program, *words = dict(settings(name))["ExecStart"].split()
     assert program == "/opt/flaghoist/bin/flaghoist-edge"
     assert (
-        _parser().parse_args(words).state
+        parser.build().parse_args(words).state
         == DEFAULT_STATE
         == Path("/var/lib") / dict(settings(name))["StateDirectory"]
     )
