@@ -12,7 +12,19 @@ from typing import Annotated, ClassVar, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from topics.fields import Count, DeviceId, Millis, Name, Number, ReleaseId, Role, Seconds, SpoolId, Text
+from topics.fields import (
+    Count,
+    DeviceId,
+    LongText,
+    Millis,
+    Name,
+    Number,
+    ReleaseId,
+    Role,
+    Seconds,
+    SpoolId,
+    Text,
+)
 
 Health = Literal["ok", "degraded", "failing"]
 Boot = tuple[Annotated[int, Meta(ge=0, le=2**53)], Annotated[str, Meta(pattern=r"^[0-9a-f]{8}\Z")]]
@@ -162,7 +174,11 @@ class Drift(Durable, frozen=True, kw_only=True):
 
 
 class Recovery(Durable, frozen=True, kw_only=True):
-    """Entry to, or leave from, safe mode. `entry` identifies one stay."""
+    """Entry to, or leave from, safe mode, or what the device found out about itself.
+
+    `entry` identifies one stay, "" for diagnostics outside of one. Keys of `diagnostics`: `checks` (JSON: a list of
+    name, verdict, detail, remedy), `probes` and `disk` (JSON), `errors` and `log` (lines).
+    """
 
     kind: ClassVar[str] = "recovery"
 
@@ -170,7 +186,7 @@ class Recovery(Durable, frozen=True, kw_only=True):
     entry: Name
     reason: Text = ""
     release: ReleaseId | None = None
-    diagnostics: dict[Name, Text] = {}
+    diagnostics: dict[Name, LongText] = {}
 
 
 class CommandResult(Durable, frozen=True, kw_only=True):
