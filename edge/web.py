@@ -1,17 +1,23 @@
-"""Small HTTP requests to the hub, with a cap on what is read."""
+"""Small HTTP requests to the hub, with a cap on what is read; and connections that go through the site's proxy.
+
+Networks that block MQTT often have a proxy for HTTP. `https_proxy`, `http_proxy` and `no_proxy` name it, as they do for
+other programs; this machine itself is never asked for through it.
+"""
 
 from __future__ import annotations
 
+import base64
 import http.client
 import ssl
-from collections.abc import Mapping
-from typing import Final
-from urllib.parse import urlsplit
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+from urllib.parse import SplitResult, unquote, urlsplit
 
-from edge.errors import Refused, Unreachable
+from edge.errors import NotReady, Refused, Unreachable
 from edge.machine import clock
 
 TIMEOUT: Final = 30.0
+_LOCAL: Final = ("localhost", "::1")
 
 
 def request(
@@ -28,18 +34,8 @@ def request(
 
     Raises `Refused` for what is no URL and `Unreachable` when nobody answers.
     """
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port
-    except ValueError:
-        parts, host, port = urlsplit(""), "", None
-    if parts.scheme not in ("http", "https") or not host:
-        raise Refused(f"{url!r} is not the URL of a hub; it looks like http://hub.example:8080")
-    connection: http.client.HTTPConnection
-    if parts.scheme == "https":
-        connection = http.client.HTTPSConnection(host, port, timeout=seconds, context=tls)
-    else:
-        connection = http.client.HTTPConnection(host, port, timeout=seconds)
+    parts = hub_parts(url)
+    connection = connect(parts, seconds, lambda: tls)
     try:
         connection.request(method, parts.path, body or None, dict(headers or {}))
         response = connection.getresponse()
@@ -51,6 +47,77 @@ def request(
         ) from None
     finally:
         connection.close()
+
+
+def hub_parts(url: str) -> SplitResult:
+    """Return the parts of a hub's URL. Raises `Refused` for what is none."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        parts, host = urlsplit(""), ""
+    if parts.scheme not in ("http", "https") or not host:
+        raise Refused(f"{url!r} is not the URL of a hub; it looks like http://hub.example:8080")
+    return parts
+
+
+def connect(
+    parts: SplitResult, seconds: float, tls: Callable[[], ssl.SSLContext]
+) -> http.client.HTTPConnection:
+    """Return a connection, not opened yet, to where `parts` (http or https) point, by the proxy if there is one.
+
+    `seconds` is the longest silence. Raises `NotReady` for a proxy that is none.
+    """
+    host, port = parts.hostname or "", parts.port
+    proxy = _proxy(parts.scheme, host)
+    if proxy is None:
+        if parts.scheme == "https":
+            return http.client.HTTPSConnection(host, port, timeout=seconds, context=tls())
+        return http.client.HTTPConnection(host, port, timeout=seconds)
+    near, near_port, headers = proxy
+    if parts.scheme == "http":
+        return _ThroughProxy(near, near_port, seconds, f"http://{parts.netloc}", headers)
+    connection = http.client.HTTPSConnection(near, near_port, timeout=seconds, context=tls())
+    connection.set_tunnel(host, port, headers)
+    return connection
+
+
+class _ThroughProxy(http.client.HTTPConnection):
+    """Names the whole URL in each request, as a proxy for plain HTTP wants it."""
+
+    def __init__(
+        self, host: str, port: int, seconds: float, base: str, proxy_headers: Mapping[str, str]
+    ) -> None:
+        super().__init__(host, port, timeout=seconds)
+        self._base = base
+        self._proxy_headers = proxy_headers
+
+    def putrequest(self, method: str, url: str, *arguments: Any, **more: Any) -> None:
+        super().putrequest(method, self._base + url, *arguments, **more)
+        for name, value in self._proxy_headers.items():
+            self.putheader(name, value)
+
+
+def _proxy(scheme: str, host: str) -> tuple[str, int, dict[str, str]] | None:
+    """Return host, port and headers of the proxy for a URL, None without one. Raises `NotReady`."""
+    # Only what speaks HTTP loads it: short-lived processes, not the agent that stays.
+    from urllib.request import getproxies_environment, proxy_bypass_environment
+
+    text = getproxies_environment().get(scheme, "")
+    if not text or host in _LOCAL or host.startswith("127.") or proxy_bypass_environment(host):
+        return None
+    try:
+        parts = urlsplit(text if "://" in text else f"http://{text}")
+        near, port = parts.hostname or "", parts.port or 80
+    except ValueError:
+        parts, near, port = urlsplit(""), "", 0
+    if parts.scheme != "http" or not near:
+        raise NotReady(f"{scheme}_proxy names no proxy; it looks like http://proxy.example:3128")
+    headers = {}
+    if parts.username:
+        pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        headers["Proxy-Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
+    return near, port, headers
 
 
 def unchecked() -> ssl.SSLContext:

@@ -21,7 +21,9 @@ from pathlib import Path
 from typing import IO, Any, Final
 from urllib.parse import SplitResult, urljoin, urlsplit
 
+from edge import web
 from edge.config import Settings
+from edge.errors import NotReady
 from edge.storage import disk
 
 CHUNK: Final = 64 * 1024
@@ -133,14 +135,12 @@ class Client:
 
     def _connect(self, parts: SplitResult, end: float) -> http.client.HTTPConnection:
         stall = self._settings.stall_seconds
-        host, port = parts.hostname or "", parts.port
-        connection: http.client.HTTPConnection
-        if parts.scheme == "https":
-            connection = http.client.HTTPSConnection(host, port, timeout=stall, context=self._sources.tls())
-        elif parts.scheme == "http":
-            connection = http.client.HTTPConnection(host, port, timeout=stall)
-        else:
+        if parts.scheme not in ("http", "https"):
             raise SourceError(f"{parts.scheme!r} is not a scheme that bundles come by")
+        try:
+            connection = web.connect(parts, stall, self._sources.tls)
+        except NotReady as error:
+            raise SourceError(str(error)) from None
         try:
             connection.connect()
         except UnicodeError:
