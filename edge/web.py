@@ -101,10 +101,10 @@ class _ThroughProxy(http.client.HTTPConnection):
 def _proxy(scheme: str, host: str) -> tuple[str, int, dict[str, str]] | None:
     """Return host, port and headers of the proxy for a URL, None without one. Raises `NotReady`."""
     # Only what speaks HTTP loads it: short-lived processes, not the agent that stays.
-    from urllib.request import getproxies_environment, proxy_bypass_environment
+    from urllib.request import getproxies, proxy_bypass
 
-    text = getproxies_environment().get(scheme, "")
-    if not text or host in _LOCAL or host.startswith("127.") or proxy_bypass_environment(host):
+    text = getproxies().get(scheme, "")
+    if not text or host in _LOCAL or host.startswith("127.") or proxy_bypass(host):
         return None
     try:
         parts = urlsplit(text if "://" in text else f"http://{text}")
