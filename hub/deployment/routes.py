@@ -278,7 +278,7 @@ class DeploymentController(Controller):
 
 
 def _own(request: AnyRequest, device_id: str) -> None:
-    caller = request.state.caller
+    caller = request.scope["state"]["caller"]
     if caller.role == "device" and caller.name != device_id:
         raise Forbidden("A device may only read what is its own.", rule="own_device")
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import Any
+from functools import cache, lru_cache
+from typing import Any, Final
 
 import msgspec
 
@@ -22,10 +22,26 @@ from topics.eligibility import Decision, Facts, Zones, bucket, decide
 from topics.errors import DecodeError, TrustError
 from topics.messages import Status
 from topics.names import SEGMENTS
-from topics.trust import TrustedDesired, TrustedManifest, TrustState
+from topics.trust import TrustedManifest, TrustState
 
 MAX_LIMIT = 500
 """Largest page of a list."""
+
+_TOPIC: Final = MANIFEST.template.format(
+    fleet="' || :fleet || '", role="' || devices.role || '", segment="' || devices.segment || '"
+)
+# One statement: each that is run costs as much as deciding does.
+_ASKED: Final = f"""
+SELECT devices.role, devices.segment, devices.hardware, device_latest.body AS status, device_latest.received_at,
+    manifests.payload AS manifest, own.payload AS desired, releases.envelope AS offered, releases.role AS offered_role,
+    (SELECT envelope FROM roots ORDER BY version DESC LIMIT 1) AS root
+FROM devices
+LEFT JOIN device_latest ON device_latest.device_key = devices.key
+LEFT JOIN retained AS manifests ON manifests.topic = '{_TOPIC}'
+LEFT JOIN retained AS own ON own.topic = :desired
+LEFT JOIN releases ON releases.id = :release
+WHERE devices.device_id = :device
+"""  # noqa: S608  (our own constants)
 
 
 def progress(tx: Tx, release_id: str, *, now: int, observed_since: int) -> dict[str, Any]:
@@ -127,14 +143,27 @@ def eligibility(
     The manifest is the one that is retained; where it does not offer this release, it is asked as if it
     offered it to nobody, which is what the segment's devices would say.
     """
-    release = get_release(tx, release_id)
-    device, facts, as_of = _facts(tx, device_id)
-    state = trustroots.latest_state(tx)
+    row = tx.one(
+        _ASKED,
+        {
+            "release": release_id,
+            "device": device_id,
+            "fleet": fleet,
+            "desired": _desired_topic(fleet, device_id),
+        },
+    )
+    if row is None or row["offered"] is None:
+        get_release(tx, release_id)
+        raise NotFound(f"There is no device {device_id}.")
+    facts, as_of = _facts(device_id, row)
+    state = verified.root(row["root"]) if row["root"] is not None else trustroots.latest_state(tx)
     share = None
     try:
-        after, manifest = _trusted_manifest(tx, state, device, now)
-        asked = _as_offered(state, manifest, release)
-        seen, desired = _trusted_desired(tx, state, fleet, device_id, now)
+        after, manifest = _trusted_manifest(state, fleet, row, now)
+        asked = _as_offered(state, manifest, release_id, row)
+        seen, desired = state, None
+        if row["desired"] is not None:
+            seen, desired = verified.desired(state, _desired_topic(fleet, device_id), row["desired"], now)
     except TrustError as error:
         decision = Decision("untrusted", check=error.check, detail=error.detail)
     else:
@@ -154,22 +183,16 @@ def eligibility(
     }
 
 
-def _facts(tx: Tx, device_id: str) -> tuple[Row, Facts, int | None]:
-    device = tx.one(
-        "SELECT devices.role, devices.segment, devices.hardware, device_latest.body AS status, "
-        "device_latest.received_at AS received_at FROM devices "
-        "LEFT JOIN device_latest ON device_latest.device_key = devices.key WHERE devices.device_id = :id",
-        {"id": device_id},
-    )
-    if device is None:
-        raise NotFound(f"There is no device {device_id}.")
-    status = status_of(device["status"])
+def _desired_topic(fleet: str, device_id: str) -> str:
+    return DESIRED.template.format(fleet=fleet, id=device_id)
+
+
+def _facts(device_id: str, row: Row) -> tuple[Facts, int | None]:
+    status = status_of(row["status"])
     if status is None:
-        facts = Facts(
-            device_id=device_id, role=device["role"], segment=device["segment"], hardware=device["hardware"]
-        )
-        return device, facts, None
-    return device, facts_of(device_id, device["role"], device["segment"], status), device["received_at"]
+        facts = Facts(device_id=device_id, role=row["role"], segment=row["segment"], hardware=row["hardware"])
+        return facts, None
+    return facts_of(device_id, row["role"], row["segment"], status), row["received_at"]
 
 
 def facts_of(device_id: str, role: str, segment: str, status: Status) -> Facts:
@@ -201,26 +224,27 @@ def status_of(body: bytes | None) -> Status | None:
         return None
 
 
-def _trusted_manifest(tx: Tx, state: TrustState, device: Row, now: int) -> tuple[TrustState, TrustedManifest]:
-    topic = MANIFEST.topic(state.fleet, role=device["role"], segment=device["segment"])
-    return verified.manifest(state, topic, retained(tx, topic), now)
+def _trusted_manifest(
+    state: TrustState, fleet: str, row: Row, now: int
+) -> tuple[TrustState, TrustedManifest]:
+    topic = _manifest_topic(fleet, row["role"], row["segment"])
+    if row["manifest"] is None:
+        raise NotFound(f"Nothing is retained on {topic}.")
+    return verified.manifest(state, topic, row["manifest"], now)
 
 
-def _trusted_desired(
-    tx: Tx, state: TrustState, fleet: str, device_id: str, now: int
-) -> tuple[TrustState, TrustedDesired | None]:
-    topic = DESIRED.topic(fleet, id=device_id)
-    row = tx.one("SELECT payload FROM retained WHERE topic = :topic", {"topic": topic})
-    return verified.desired(state, topic, row["payload"], now) if row else (state, None)
+@cache
+def _manifest_topic(fleet: str, role: str, segment: str) -> str:
+    return MANIFEST.topic(fleet, role=role, segment=segment)
 
 
-def _as_offered(state: TrustState, manifest: TrustedManifest, release: Row) -> TrustedManifest:
+def _as_offered(state: TrustState, manifest: TrustedManifest, release_id: str, row: Row) -> TrustedManifest:
     offered = {entry.id for entry in (manifest.stable, manifest.candidate) if entry}
-    if release["id"] in offered or release["role"] != manifest.manifest.role:
+    if release_id in offered or row["offered_role"] != manifest.manifest.role:
         return manifest
-    candidate = verified.release(state, release["envelope"])
+    candidate = verified.release(state, row["offered"])
     changed = msgspec.structs.replace(
-        manifest.manifest, candidate=release["envelope"], basis_points=0, paused=False
+        manifest.manifest, candidate=row["offered"], basis_points=0, paused=False
     )
     return msgspec.structs.replace(manifest, manifest=changed, candidate=candidate)
 
