@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 import msgspec
@@ -18,13 +19,19 @@ def hoist_desired(tx: Tx, signer: Signer, device_id: str, now: int) -> bytes:
     if row is None:
         raise LookupError(device_id)
     topic = DESIRED.topic(signer.fleet, id=device_id)
-    lock = _lock(tx, row["version_lock"])
+    lock, commands = _lock(tx, row["version_lock"]), _pending(tx, row["key"])
     return signer.hoist(
-        tx, topic, "desired", lambda issued_at: desired_of(row, signer.fleet, lock, issued_at), now=now
+        tx,
+        topic,
+        "desired",
+        lambda issued_at: desired_of(row, signer.fleet, lock, issued_at, commands),
+        now=now,
     )
 
 
-def desired_of(row: Row, fleet: str, lock: bytes | None, issued_at: int) -> Desired:
+def desired_of(
+    row: Row, fleet: str, lock: bytes | None, issued_at: int, commands: Sequence[Command] = ()
+) -> Desired:
     """Return what a device's row asks of it; `lock` is the envelope of the release it is locked to."""
     return Desired(
         to=DESIRED.topic(fleet, id=row["device_id"]),
@@ -39,9 +46,33 @@ def desired_of(row: Row, fleet: str, lock: bytes | None, issued_at: int) -> Desi
         version_lock=lock,
         maintenance=bool(row["maintenance"]),
         safe_mode=row["safe_mode"],
+        quarantine=quarantine_of(row),
         tags=msgspec.json.decode(row["tags"], type=dict[str, str]),
-        commands=msgspec.json.decode(row["commands"], type=list[Command]),
+        commands=list(commands),
     )
+
+
+def quarantine_of(row: Row) -> str:
+    """Return why a device's row holds its updates back, "" where it does not."""
+    rule, reason = row["quarantine_rule"], row["quarantine_reason"]
+    return f"{rule}: {reason}"[:1024] if rule else ""
+
+
+def _pending(tx: Tx, key: int) -> list[Command]:
+    rows = tx.all(
+        "SELECT * FROM commands WHERE device_key = :key AND state = 'pending' ORDER BY created_at, id",
+        {"key": key},
+    )
+    return [
+        Command(
+            id=row["id"],
+            kind=row["kind"],
+            expires_at=row["expires_at"],
+            release=row["release_id"],
+            args=msgspec.json.decode(row["args"], type=dict[str, str]),
+        )
+        for row in rows
+    ]
 
 
 def _lock(tx: Tx, release_id: str | None) -> bytes | None:

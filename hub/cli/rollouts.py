@@ -56,6 +56,7 @@ class Segment(msgspec.Struct, frozen=True):
     safe_mode: int = 0
     refused: dict[str, int] = {}
     share_basis_points: int = 0
+    awaited: int = 0
 
     @property
     def ended(self) -> int:
@@ -83,7 +84,7 @@ class Progress(msgspec.Struct, frozen=True):
         reached = self.reached
         # Nobody to wait for is no evidence: it would let a script go on at once.
         return any(entry.ended for entry in reached) and all(
-            not entry.in_progress and entry.ended >= entry.expected for entry in reached
+            not entry.in_progress and not entry.awaited for entry in reached
         )
 
 

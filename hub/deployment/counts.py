@@ -24,7 +24,13 @@ _HEARD: Final = (
     "ELSE attempts.updated_at END"
 )
 
-COUNTED: Final = "SELECT * FROM rollout_counts WHERE release_id = :release AND devices > 0"
+# Nothing more is awaited of a device in quarantine; what it has ended stays, or a bad release would hide its failures.
+COUNTED: Final = f"""
+SELECT segment, epoch, state, cause, detail, devices FROM rollout_counts WHERE release_id = :release AND devices > 0
+UNION ALL
+SELECT segment, epoch, state, '', '', -devices FROM held_counts
+WHERE release_id = :release AND devices > 0 AND {_OPEN}
+"""  # noqa: S608  (our own constants)
 
 # Only what has had no end for the time-out is looked at; who is heard of by heartbeats is not lost.
 SILENT: Final = f"""
@@ -32,9 +38,16 @@ SELECT release_id, segment, epoch, COUNT(*) AS devices,
     SUM(CASE WHEN heard >= :judged_from THEN 1 ELSE 0 END) AS fresh FROM (
     SELECT attempts.release_id AS release_id, attempts.segment AS segment, attempts.epoch AS epoch, {_HEARD} AS heard
     FROM attempts LEFT JOIN device_latest ON device_latest.device_key = attempts.device_key
-    WHERE attempts.release_id = :release AND attempts.{_OPEN} AND attempts.updated_at < :silent_before
+    LEFT JOIN devices ON devices.key = attempts.device_key
+    WHERE COALESCE(devices.quarantine_rule, '') = ''
+    AND attempts.release_id = :release AND attempts.{_OPEN} AND attempts.updated_at < :silent_before
 ) AS waited WHERE heard < :silent_before GROUP BY 1, 2, 3
 """  # noqa: S608  (our own constants)
+
+
+_REGISTERED: Final = (
+    "SELECT device_id FROM devices WHERE role = :role AND segment = :segment AND revoked_at IS NULL"
+)
 
 
 class Known(msgspec.Struct, frozen=True):
@@ -128,24 +141,33 @@ def _outcome(row: Row) -> str:
 def expected(tx: Tx, release_id: str, role: str, segment: str, share: int) -> tuple[int, bool]:
     """Return how many registered devices of the segment the share takes in, and whether that is exact.
 
-    The whole segment, nobody, and a share of at most `EXACT_UP_TO` devices are counted; a share of more is reckoned
-    from the size of the segment, since a request must not hash a million ids. Of 10,000 devices it is off by less than
-    150 nearly always.
+    Devices in quarantine are not among them. The whole segment, nobody, and a share of at most `EXACT_UP_TO` devices
+    are counted; a share of more is reckoned from the size of the segment, since a request must not hash a million ids.
+    Of 10,000 devices it is off by less than 150 nearly always.
     """
-    row = tx.one(
-        "SELECT devices FROM segment_sizes WHERE role = :role AND segment = :segment",
-        {"role": role, "segment": segment},
-    )
+    where = {"role": role, "segment": segment}
+    row = tx.one("SELECT devices FROM segment_sizes WHERE role = :role AND segment = :segment", where)
     size = int(row["devices"]) if row else 0
-    if share in (0, BUCKETS):
-        return (size if share else 0), True
+    if share == 0:
+        return 0, True
+    held = [one["device_id"] for one in tx.all(f"{_REGISTERED} AND quarantine_rule <> ''", where)]
+    if share == BUCKETS:
+        return size - len(held), True
     if size > EXACT_UP_TO:
-        return round(size * share / BUCKETS), False
-    rows = tx.all(
-        "SELECT device_id FROM devices WHERE role = :role AND segment = :segment AND revoked_at IS NULL",
-        {"role": role, "segment": segment},
-    )
+        reached = sum(takes_candidate(release_id, device_id, share) for device_id in held)
+        return max(0, round(size * share / BUCKETS) - reached), False
+    rows = tx.all(f"{_REGISTERED} AND quarantine_rule = ''", where)
     return sum(takes_candidate(release_id, one["device_id"], share) for one in rows), True
+
+
+def ended_and_held(tx: Tx, release_id: str) -> dict[str, int]:
+    """Return by segment how many devices in quarantine have ended with a release: nobody expects them any longer."""
+    rows = tx.all(
+        f"SELECT segment, SUM(devices) AS devices FROM held_counts WHERE release_id = :release AND NOT ({_OPEN}) "  # noqa: S608
+        "GROUP BY segment",
+        {"release": release_id},
+    )
+    return {row["segment"]: int(row["devices"]) for row in rows}
 
 
 def is_awaited(tx: Tx, release: Row, segment: str) -> bool:
@@ -160,6 +182,7 @@ def is_awaited(tx: Tx, release: Row, segment: str) -> bool:
         "LEFT JOIN attempts ON attempts.device_key = devices.key AND attempts.release_id = :release "
         "WHERE devices.role = :role AND devices.segment = :segment AND devices.revoked_at IS NULL "
         "AND devices.version_lock IS NULL AND devices.maintenance = 0 AND devices.safe_mode <> 'on' "
+        "AND devices.quarantine_rule = '' "
         "AND COALESCE(device_latest.running, '') <> :release "
         "AND COALESCE(attempts.state, '') NOT IN ('committed', 'failed', 'rolled_back', 'refused') LIMIT 1",
         {"release": release["id"], "role": release["role"], "segment": segment},

@@ -53,6 +53,7 @@ def progress(tx: Tx, release_id: str, *, now: int, observed_since: int) -> dict[
     policy = policy_of(release)
     known = counts.known(tx, release, policy, now=now, observed_since=observed_since)
     spent = _times(tx, release_id)
+    held = counts.ended_and_held(tx, release_id)
     stages = {
         row["segment"]: row
         for row in tx.all("SELECT * FROM stages WHERE release_id = :id", {"id": release_id})
@@ -62,12 +63,14 @@ def progress(tx: Tx, release_id: str, *, now: int, observed_since: int) -> dict[
         here = known.all.get(segment, Counts())
         share = _share(release, segment, stages)
         expected, exact = counts.expected(tx, release_id, release["role"], segment, share)
+        ended = here.ended + sum(known.refused.get(segment, {}).values()) - held.get(segment, 0)
         segments.append(
             {
                 "segment": segment,
                 "share_basis_points": share,
                 "expected": expected,
                 "expected_exact": exact,
+                "awaited": max(0, expected - ended),
                 "began": here.began,
                 "committed": here.committed,
                 "failed": here.failed,
@@ -79,7 +82,7 @@ def progress(tx: Tx, release_id: str, *, now: int, observed_since: int) -> dict[
                 "refused": known.refused.get(segment, {}),
                 "started_at": stages[segment]["started_at"] if segment in stages else None,
                 "finished_at": stages[segment]["finished_at"] if segment in stages else None,
-                "forecast_at": rfc3339(_forecast(release, stages.get(segment), here, known, expected, now)),
+                "forecast_at": rfc3339(_forecast(release, stages.get(segment), expected, ended, now)),
                 "times_ms": {
                     phase: phases.percentiles(spent[segment, phase])
                     for phase in phases.ALL
@@ -101,13 +104,10 @@ def _times(tx: Tx, release_id: str) -> dict[tuple[str, str], dict[int, int]]:
     return found
 
 
-def _forecast(
-    release: Row, stage: Row | None, here: Counts, known: counts.Known, expected: int, now: int
-) -> int | None:
+def _forecast(release: Row, stage: Row | None, expected: int, ended: int, now: int) -> int | None:
     """Return when the devices of a segment will have ended; None where none are taking the release."""
     if stage is None or release["state"] != "rolling":
         return None
-    ended = here.ended + sum(known.refused.get(stage["segment"], {}).values())
     return phases.forecast(expected=expected, ended=ended, started_at=stage["started_at"], now=now)
 
 

@@ -261,7 +261,7 @@ class Registry:
             row = _get(tx, device_id)
             revoked.withdraw(tx, row, now)
             params = {"key": row["key"]}
-            for table in ("device_latest", "presence", "spools"):
+            for table in ("device_latest", "presence", "spools", "commands", "drifting", "restarting"):
                 tx.execute(f"DELETE FROM {table} WHERE device_key = :key", params)  # noqa: S608  (constant names)
             tx.execute("DELETE FROM devices WHERE key = :key", params)
             topic = DESIRED.topic(self._signer.fleet, id=device_id)

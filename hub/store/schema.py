@@ -10,6 +10,7 @@ from typing import Final
 
 from sqlite_utils import Database, Migrations
 
+from hub.store.recovery import RECOVERY
 from hub.store.rollouts import ROLLOUTS
 
 MIGRATIONS: Final = Migrations("flaghoist")
@@ -255,6 +256,19 @@ CREATE TABLE checkpoints (n INTEGER PRIMARY KEY, at INTEGER NOT NULL, envelope B
 def m007_checkpoints(db: Database) -> None:
     """Signed states of the event log, by the number of the event that each ends with."""
     _run(db, _CHECKPOINTS)
+
+
+@MIGRATIONS()
+def m009_recovery(db: Database) -> None:
+    """Who is held back and why, commands, and what recovery has still to look at.
+
+    `devices.quarantine_rule` is the rule that holds a device back, "" for none. `held_counts` has the attempts of such
+    devices, which `rollout_counts` has as well: what they have not ended is awaited no longer. `commands` are all of
+    them, the pending ones go into the desired state, which had its own list until now. `recovery_inbox` names what was
+    reported and not looked at yet; `drifting` since when a device reports a drift, `restarting` how often its service
+    was restarted since `base_at`; `storms` when a role last had so many in quarantine that it was told.
+    """
+    _run(db, RECOVERY)
 
 
 def _run(db: Database, script: str) -> None:
