@@ -7,22 +7,19 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import io
 import os
 import re
-import socket
 import ssl
-import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Final
 from urllib.parse import SplitResult, urljoin, urlsplit
 
-from edge import web
 from edge.config import Settings
+from edge.download.connections import Connections, origin
 from edge.errors import NotReady
 from edge.storage import disk
 
@@ -67,9 +64,9 @@ class Client:
     """Asks sources in the name of this device. `now` is the wall clock in ms."""
 
     def __init__(self, settings: Settings, sources: Sources, now: Callable[[], int]) -> None:
-        self._settings = settings
         self._sources = sources
         self._now = now
+        self._connections = Connections(sources.tls, settings.stall_seconds, settings.floor_bytes_per_second)
         self._offset = 0  # seconds by which the hub's clock is ahead of ours
 
     def receive(self, url: str, wanted: Wanted, part: Path, end: float) -> None:
@@ -101,53 +98,35 @@ class Client:
             raise CorruptError(f"it sends more than {limit} bytes")
         return data
 
-    def _get(self, url: str, headers: dict[str, str], end: float) -> http.client.HTTPResponse:
+    @contextlib.contextmanager
+    def _get(self, url: str, headers: dict[str, str], end: float) -> Iterator[http.client.HTTPResponse]:
         for _ in range(MAX_REDIRECTS + 1):
-            response = self._ask(url, headers, end)
-            location = response.getheader("Location")
-            if response.status not in (301, 302, 303, 307, 308) or not location:
-                return response
-            response.close()
+            with self._ask(url, headers, end) as response:
+                location = response.getheader("Location")
+                if response.status not in (301, 302, 303, 307, 308) or not location:
+                    yield response
+                    return
             url = urljoin(url, location)
         raise SourceError("redirected too often")
 
-    def _ask(
-        self, url: str, headers: dict[str, str], end: float, retry: bool = True
-    ) -> http.client.HTTPResponse:
+    @contextlib.contextmanager
+    def _ask(self, url: str, headers: dict[str, str], end: float) -> Iterator[http.client.HTTPResponse]:
         parts = _split(url)
-        sent = {**headers, "User-Agent": "flaghoist-edge"}
-        ours = _origin(parts) == _origin(_split(self._sources.hub))
-        if ours:
-            now = self._now() // 1000 + self._offset
-            sent["Authorization"] = f"Bearer {self._sources.token(now)}"
-        connection = self._connect(parts, end)
-        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        try:
-            connection.request("GET", path, headers=sent)
-            response = connection.getresponse()
-        except BaseException:
-            connection.close()
-            raise
-        if response.status == 401 and ours and retry and self._correct(response):
-            response.close()
-            return self._ask(url, headers, end, retry=False)
-        return response
-
-    def _connect(self, parts: SplitResult, end: float) -> http.client.HTTPConnection:
-        stall = self._settings.stall_seconds
         if parts.scheme not in ("http", "https"):
             raise SourceError(f"{parts.scheme!r} is not a scheme that bundles come by")
-        try:
-            connection = web.connect(parts, stall, self._sources.tls)
-        except NotReady as error:
-            raise SourceError(str(error)) from None
-        try:
-            connection.connect()
-        except UnicodeError:
-            raise SourceError("the host in its URL is no host name") from None
-        paced = _Paced(connection.sock, stall, self._settings.floor_bytes_per_second, end)
-        connection.sock = paced
-        return connection
+        ours = origin(parts) == origin(_split(self._sources.hub))
+        for last in (False, True):
+            sent = {**headers, "User-Agent": "flaghoist-edge"}
+            if ours:
+                now = self._now() // 1000 + self._offset
+                sent["Authorization"] = f"Bearer {self._sources.token(now)}"
+            try:
+                with self._connections.get(parts, sent, end) as response:
+                    if last or not (ours and response.status == 401 and self._correct(response)):
+                        yield response
+                        return
+            except NotReady as error:
+                raise SourceError(str(error)) from None
 
     def _correct(self, response: http.client.HTTPResponse) -> bool:
         """Take the hub's time from its answer: a token made by a wrong clock is refused. True when it differs."""
@@ -219,10 +198,6 @@ def _unpack(data: bytes, limit: int) -> bytes:
         raise SourceError(f"it is not a good gzip file: {error}") from None
 
 
-def _origin(parts: SplitResult) -> tuple[str, str, int]:
-    return parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
-
-
 def _split(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
@@ -230,62 +205,3 @@ def _split(url: str) -> SplitResult:
     except ValueError:
         raise SourceError("this is not a URL") from None
     return parts
-
-
-class _Paced:
-    """A socket whose every read counts: none may wait longer than `stall` s, the average over longer times
-    may not fall below `floor` bytes/s, and nothing goes on after `end`. Covers headers as well as bodies."""
-
-    def __init__(self, sock: socket.socket, stall: float, floor: int, end: float) -> None:
-        self._sock = sock
-        self._stall = stall
-        self._floor = floor
-        self._end = end
-        self._start = time.monotonic()
-        self._received = 0
-        self._has_file = False
-
-    def makefile(self, mode: str, *_: Any, **__: Any) -> io.BufferedReader:
-        self._has_file = True
-        return io.BufferedReader(_PacedFile(self, self._sock))
-
-    def wait(self) -> float:
-        """Return how long the next read may take in s; raises TimeoutError when the sender is too slow."""
-        now = time.monotonic()
-        passed = now - self._start
-        if now >= self._end:
-            raise TimeoutError("the time for downloading is over")
-        if passed > self._stall and self._received < self._floor * passed:
-            raise TimeoutError(f"it sends less than {self._floor} bytes/s")
-        return min(self._stall, self._end - now)
-
-    def count(self, size: int) -> None:
-        self._received += size
-
-    def close(self) -> None:
-        # http.client lets go of the socket as soon as an answer has begun; the answer still reads from it.
-        if not self._has_file:
-            self._sock.close()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._sock, name)
-
-
-class _PacedFile(io.RawIOBase):
-    def __init__(self, pace: _Paced, sock: socket.socket) -> None:
-        self._pace = pace
-        self._sock = sock
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        self._sock.settimeout(self._pace.wait())
-        size = self._sock.recv_into(buffer)
-        self._pace.count(size)
-        return size
-
-    def close(self) -> None:
-        if not self.closed:
-            self._sock.close()
-        super().close()
