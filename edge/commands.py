@@ -34,6 +34,9 @@ def carry_out(agent: Acting) -> None:
         elif command.kind in ("check-drift", "repair-drift"):
             if _inspect(agent, command):
                 return
+        elif command.kind == "collect-diagnostics":
+            _collect(agent, command)
+            return
         else:
             _quick(agent, command)
 
@@ -57,11 +60,15 @@ def _quick(agent: Acting, command: Command) -> None:
     elif command.kind == "report-now":
         _answer(agent, changed, command, ok=True, detail="heartbeat sent")
         agent.report_now()
-    elif command.kind == "restart-agent":
+    else:
         _answer(agent, changed, command, ok=True, detail="the agent restarts")
         agent.restart_wanted = True
-    else:
-        _answer(agent, changed, command, ok=False, detail="not supported by this agent")
+
+
+def _collect(agent: Acting, command: Command) -> None:
+    agent.change_state(records.changed(agent.state, collect=f"command {command.id}"))
+    _answer(agent, agent.memory, command, ok=True, detail="they are collected, their report follows")
+    agent.check_now()
 
 
 def _inspect(agent: Acting, command: Command) -> bool:

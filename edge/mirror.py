@@ -7,11 +7,9 @@ spool for the next connection.
 
 from __future__ import annotations
 
-import logging
 import os
 import select
 import ssl
-import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Final
@@ -22,6 +20,7 @@ from edge.config import Paths
 from edge.errors import NotReady, Refused, Unreachable, Untrusted
 from edge.identity.identity import Identity
 from edge.identity.roots import MOST
+from edge.logs import book
 from edge.machine import clock
 from edge.machine.clock import SystemClock
 from edge.outside import Outside
@@ -57,7 +56,7 @@ class NoLink:
 
 def run(paths: Paths) -> str:
     """Take what the mirror of the settings has and act on it; return what runs and why. Raises `EdgeError`."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    book.setup(paths, book.AGENT)
     identity = Identity(paths)
     settings = config.load_settings(paths.root)
     paths.make()

@@ -14,6 +14,7 @@ from edge.config import Paths
 from edge.errors import NotReady, Unreachable
 from edge.identity.identity import Identity
 from edge.link import MqttLink
+from edge.logs import book
 from edge.machine.clock import SystemClock
 from edge.machine.notify import Notifier
 from edge.outside import Outside
@@ -26,7 +27,7 @@ from edge.updating.jobs import Child
 
 def run(paths: Paths, arguments: list[str], *, once: bool) -> int:
     """Run the agent; with `once` until it has done what is to be done. Raises `EdgeError`."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    book.setup(paths, book.AGENT)
     identity = Identity(paths)
     settings = config.load_settings(paths.root)
     try:

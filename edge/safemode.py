@@ -48,7 +48,11 @@ def obey(agent: Acting) -> None:
 def entered(base: State, entry: str, reason: str, boot: Boot, wall: int) -> State:
     """Return `base` in the stay `entry`, begun at `wall` (s), with its report."""
     report = _report("entered", entry, reason, base.running_id, boot, wall)
-    return state.with_report(records.changed(base, safe_mode=entry, safe_mode_applied=False), report)
+    # What has led to it is known best now.
+    told = f"safe mode: {reason}"
+    return state.with_report(
+        records.changed(base, safe_mode=entry, safe_mode_applied=False, collect=told), report
+    )
 
 
 def left(base: State, reason: str, boot: Boot, wall: int) -> State:

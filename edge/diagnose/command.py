@@ -6,7 +6,7 @@ import json
 
 from edge import config
 from edge.config import Paths, Settings
-from edge.diagnose import finding, machine, network, release, trust
+from edge.diagnose import disk, finding, machine, network, release, trust
 from edge.diagnose.finding import Finding, skipped
 from edge.errors import NotReady
 from edge.identity import identity
@@ -25,14 +25,18 @@ def run(paths: Paths, *, as_json: bool) -> tuple[str, int]:
     return said, 1 if finding.verdict(findings) == "fail" else 0
 
 
-def gather(paths: Paths, system: SystemClock) -> list[Finding]:
-    """Look at everything. Writes nothing of the agent's, and needs neither network nor hub nor enrolment."""
+def gather(paths: Paths, system: SystemClock, *, step_seconds: float = network.STEP_SECONDS) -> list[Finding]:
+    """Look at everything. Writes nothing of the agent's, and needs neither network nor hub nor enrolment.
+
+    `step_seconds` is the time limit of each step on the way to the broker.
+    """
     who, problem = _identity(paths)
     known = _memory(paths, who)
     wall = system.wall()
     marks = known.trust.marks.values() if known else ()
     newest = max((mark.issued_at for mark in marks), default=0)
     findings = machine.check(machine.read(paths.root, wall=wall, newest=newest))
+    findings += disk.check(machine.standing(paths.root))
     findings += trust.enrolled(paths, who.device if who else None, problem)
     if who is None:
         return [*findings, skipped("trust, release and network", "there is no identity")]
@@ -51,9 +55,18 @@ def gather(paths: Paths, system: SystemClock) -> list[Finding]:
     findings += release.hook(paths, who.device, known, standing, settings)
     findings += release.history(standing)
     findings.append(release.reports(paths))
-    wanted = channels.device_subscriptions(who.device.fleet, who.device.device_id, known.role, known.segment)
-    clock_ok = clock.judge(known.trust, wall).ok
-    return findings + network.check(who, settings, wanted, clock_ok=clock_ok, busy=busy)
+    device = who.device
+    way = network.Way(
+        identity=who,
+        settings=settings,
+        topics=channels.device_subscriptions(device.fleet, device.device_id, known.role, known.segment),
+        clock_ok=clock.judge(known.trust, wall).ok,
+        busy=busy,
+        boot=known.boot,
+        at=max(0, wall // 1000),
+        seconds=step_seconds,
+    )
+    return findings + network.check(way)
 
 
 def _identity(paths: Paths) -> tuple[Identity | None, str]:

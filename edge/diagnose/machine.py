@@ -41,7 +41,7 @@ class Readings:
 
 def read(root: Path, *, wall: int, newest: int, system: Path = Path("/")) -> Readings:
     """Return the readings; the disk is that of the first folder above `root` that is there. Raises `OSError`."""
-    folder = next(path for path in (root, *root.parents) if path.exists())
+    folder = standing(root)
     status = os.statvfs(folder)
     return Readings(
         wall=wall,
@@ -53,6 +53,11 @@ def read(root: Path, *, wall: int, newest: int, system: Path = Path("/")) -> Rea
         read_only=bool(status.f_flag & os.ST_RDONLY),
         throttled=_throttled(system),
     )
+
+
+def standing(root: Path) -> Path:
+    """Return `root`, or the first folder above it that is there."""
+    return next(path for path in (root, *root.parents) if path.exists())
 
 
 def check(now: Readings) -> list[Finding]:

@@ -1,4 +1,4 @@
-"""The way to the broker, a step at a time, each by itself: name, TCP, TLS, being let in, being given one's own."""
+"""The way to the broker, a step at a time, each by itself: name, TCP, TLS, being let in, being given and giving."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from edge import web
@@ -16,73 +17,92 @@ from edge.config import Settings
 from edge.diagnose.finding import Finding, failed, passed, skipped, warned
 from edge.errors import EdgeError
 from edge.identity.identity import Identity
-from edge.link import Connected, Disconnected, Event, MqttLink, Received
+from edge.link import Connected, Disconnected, Event, MqttLink, Published, Received
 from edge.machine import clock
+from topics import codec
+from topics.channels import BY_NAME
+from topics.messages import Boot, Log, LogLine
 
 STEP_SECONDS: Final = 10.0
-Address = tuple[int, tuple[str, int]]
+STEPS: Final = (
+    "broker name",
+    "broker TCP",
+    "broker TLS",
+    "broker lets in",
+    "broker gives",
+    "broker takes",
+    "broker refuses",
+)
+Address = tuple[str, int]
 
 
-def check(
-    identity: Identity, settings: Settings, topics: list[tuple[str, int]], *, clock_ok: bool, busy: bool
-) -> list[Finding]:
-    """Walk the way as far as it goes. `busy`: an agent holds the connection, so the last two steps are its word.
+@dataclass(frozen=True, slots=True)
+class Way:
+    """Whom to reach and as whom. `busy`: an agent holds the connection, so what needs one is left to it.
 
-    Nothing is published, and the connection is ended in good order.
+    `seconds` limits each step; `at` (s) and `boot` stand in the one log line that is sent.
     """
-    device = identity.device
+
+    identity: Identity
+    settings: Settings
+    topics: list[tuple[str, int]]
+    clock_ok: bool
+    busy: bool
+    boot: Boot
+    at: int
+    seconds: float = STEP_SECONDS
+
+
+def check(way: Way) -> list[Finding]:
+    """Walk the way as far as it goes. The connection is ended in good order."""
+    device = way.identity.device
     findings: list[Finding] = []
-    addresses = _name(device.mqtt_host, device.mqtt_port, findings)
-    reached = _tcp(addresses, findings) if addresses else None
+    addresses = _name(way, findings)
+    reached = _tcp(way, addresses, findings) if addresses else None
     if reached is None:
-        findings += [skipped(step, "no connection") for step in _STEPS[len(findings) :]]
+        why = "no connection"
     else:
-        context = identity.tls(clock_ok=clock_ok)
+        context = way.identity.tls(clock_ok=way.clock_ok)
         with reached:
             shaken = _tls(reached, context, device.mqtt_host, findings)
-        if not shaken:
-            findings += [skipped(step, "no TLS") for step in _STEPS[len(findings) :]]
-        elif busy:
-            why = "the running agent holds the connection; see what it says"
-            findings += [skipped(step, why) for step in _STEPS[len(findings) :]]
-        else:
-            link = MqttLink(device.mqtt_host, device.mqtt_port, device.device_id, settings.keepalive_seconds)
-            findings += _mqtt(link, context, topics)
-    return [*findings, _hub(device.http_url)]
+        why = "the running agent holds the connection; see what it says" if shaken else "no TLS"
+        if shaken and not way.busy:
+            _mqtt(way, context, findings)
+            why = "not let in"
+    findings += [skipped(step, why) for step in STEPS[len(findings) :]]
+    return [*findings, _hub(way)]
 
 
-_STEPS: Final = ("broker name", "broker TCP", "broker TLS", "broker lets in", "broker gives")
-
-
-def _name(host: str, port: int, findings: list[Finding]) -> list[Address]:
+def _name(way: Way, findings: list[Finding]) -> list[Address]:
+    host, port = way.identity.device.mqtt_host, way.identity.device.mqtt_port
     found: list[Address] = []
-    problem = [f"no answer within {STEP_SECONDS:g} s"]
+    problem = [f"no answer within {way.seconds:g} s"]
 
     def ask() -> None:
         try:
-            for family, _, _, _, place in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
-                found.append((int(family), (str(place[0]), port)))
+            for _, _, _, _, place in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+                found.append((str(place[0]), port))
         except (OSError, UnicodeError) as error:
             problem[0] = str(error)
 
     # The resolver knows no time limit of ours; one that hangs is left behind.
     asking = threading.Thread(target=ask, daemon=True)
     asking.start()
-    asking.join(STEP_SECONDS)
+    asking.join(way.seconds)
     addresses = list(found)
     if addresses:
-        findings.append(passed("broker name", f"{host} is {addresses[0][1][0]}"))
+        findings.append(passed("broker name", f"{host} is {addresses[0][0]}"))
     else:
         remedy = "Check the network cable, its address (ip addr) and the name server in /etc/resolv.conf."
         findings.append(failed("broker name", f"{host} has no address: {problem[0]}", remedy))
     return addresses
 
 
-def _tcp(addresses: list[Address], findings: list[Finding]) -> socket.socket | None:
+def _tcp(way: Way, addresses: list[Address], findings: list[Finding]) -> socket.socket | None:
     problem = ""
-    for _, place in addresses:
+    for place in addresses:
         try:
-            reached = socket.create_connection(place, STEP_SECONDS)
+            reached = socket.create_connection(place, way.seconds)
         except OSError as error:
             problem = f"{place[0]} port {place[1]}: {error.strerror or error}"
         else:
@@ -108,29 +128,70 @@ def _tls(reached: socket.socket, context: ssl.SSLContext, host: str, findings: l
         return False
 
 
-def _mqtt(link: MqttLink, context: ssl.SSLContext, topics: list[tuple[str, int]]) -> list[Finding]:
+def _mqtt(way: Way, context: ssl.SSLContext, findings: list[Finding]) -> None:
+    device = way.identity.device
+    link = MqttLink(device.mqtt_host, device.mqtt_port, device.device_id, way.settings.keepalive_seconds)
     link.open(context)
-    first = _next(link, lambda event: isinstance(event, Connected | Disconnected))
+    first = _next(link, way.seconds, lambda event: isinstance(event, Connected | Disconnected))
     if not isinstance(first, Connected):
         reason = first.reason if isinstance(first, Disconnected) else "no answer"
         link.drop("given up")
         remedy = "Ask an operator whether the device was revoked or deleted; otherwise enrol again with a new token."
-        return [failed("broker lets in", reason, remedy), skipped("broker gives", "not let in")]
-    findings = [passed("broker lets in", "as this device")]
-    link.subscribe(topics)
-    heard = _next(link, lambda event: isinstance(event, Received | Disconnected))
+        findings.append(failed("broker lets in", reason, remedy))
+        return
+    findings.append(passed("broker lets in", "as this device"))
+    link.subscribe(way.topics)
+    heard = _next(link, way.seconds, lambda event: isinstance(event, Received | Disconnected))
     if isinstance(heard, Received):
         findings.append(passed("broker gives", heard.topic))
     else:
         remedy = "Check that the hub runs and has hoisted, and the broker's access list for this device."
-        findings.append(failed("broker gives", f"nothing that is retained within {STEP_SECONDS:g} s", remedy))
+        findings.append(failed("broker gives", f"nothing that is retained within {way.seconds:g} s", remedy))
+    findings += [_takes(way, link), _refuses(way, link)]
     link.close()
-    return findings
 
 
-def _next(link: MqttLink, wanted: Callable[[Event], bool]) -> Event | None:
+def _takes(way: Way, link: MqttLink) -> Finding:
+    """Whether a report would be taken: a log line is one that the hub loses nothing by."""
+    line = LogLine(
+        at=way.at, text="flaghoist-edge diagnose asks whether reports are taken", source="diagnose"
+    )
+    code = _publish(way, link, "log", codec.encode(Log(boot=way.boot, at=way.at, lines=[line])))
+    if code is not None and code < 0x80:
+        return passed("broker takes", "a log line on the device's own topic")
+    found = "no answer" if code is None else f"the log line is refused (0x{code:02x})"
+    remedy = "Check the broker's access list: this device must be able to write below its own up/."
+    return failed("broker takes", found, remedy)
+
+
+def _refuses(way: Way, link: MqttLink) -> Finding:
+    """Whether what is not the device's to write is refused: its own receipts, which nobody else would hear."""
+    code = _publish(way, link, "receipt", b"\x80")
+    if code is not None and code >= 0x80:
+        return passed("broker refuses", f"what is the hub's to say (0x{code:02x})")
+    found = "no answer" if code is None else "this device may write what only the hub may say"
+    remedy = (
+        "The broker's access list is not the one that the hub renders; put that back before anything else."
+    )
+    return failed("broker refuses", found, remedy)
+
+
+def _publish(way: Way, link: MqttLink, channel: str, body: bytes) -> int | None:
+    """Return the broker's answer to one message, None when none came."""
+    device = way.identity.device
+    topic = BY_NAME[channel].topic(device.fleet, id=device.device_id)
+    mid = link.publish(topic, body, qos=1, retain=False)
+    answer = _next(
+        link,
+        way.seconds,
+        lambda event: isinstance(event, Disconnected) or (isinstance(event, Published) and event.mid == mid),
+    )
+    return answer.reason_code if isinstance(answer, Published) else None
+
+
+def _next(link: MqttLink, seconds: float, wanted: Callable[[Event], bool]) -> Event | None:
     """Return the first event that is wanted, None when none came in time."""
-    end = time.monotonic() + STEP_SECONDS
+    end = time.monotonic() + seconds
     with selectors.DefaultSelector() as selector:
         while time.monotonic() < end:
             for event in link.events():
@@ -152,10 +213,11 @@ def _next(link: MqttLink, wanted: Callable[[Event], bool]) -> Event | None:
     return None
 
 
-def _hub(url: str) -> Finding:
+def _hub(way: Way) -> Finding:
+    url = way.identity.device.http_url
     try:
         status, _ = web.request(
-            "GET", f"{url.rstrip('/')}/health/live", tls=web.unchecked(), limit=65536, seconds=STEP_SECONDS
+            "GET", f"{url.rstrip('/')}/health/live", tls=web.unchecked(), limit=65536, seconds=way.seconds
         )
     except EdgeError as error:
         remedy = "Bundles cannot come from the hub itself; mirrors may do. Nothing that runs here needs it."
