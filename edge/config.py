@@ -40,6 +40,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     hook_seconds: Span = 300.0
     validate_seconds: Span = 30.0
     later_seconds: Span = 5.0
+    reboot_command: Annotated[str, Meta(max_length=1024, pattern=r"\S")] = "systemctl reboot"
+    reboot_seconds: Span = 600.0
     download_seconds: Span = 3600.0
     stall_seconds: Span = 30.0
     floor_bytes_per_second: Annotated[int, Meta(ge=1)] = 1024

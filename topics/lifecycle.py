@@ -7,6 +7,9 @@
 
 Every transition is persisted before its effect. So whatever `state` says after a power cut, its effect may
 or may not have happened, and `after_crash` must be right in both cases.
+
+An image of the whole system runs only after the machine was restarted. `activating` (and `rolling_back`) lasts
+through that: what the machine came up with is asked of it before the next step is said, never taken for granted.
 """
 
 from __future__ import annotations
@@ -36,7 +39,11 @@ DURABLE: Final[frozenset[UpdateState]] = TERMINAL | {"downloading"}
 
 RUNS_NEW: Final[frozenset[UpdateState]] = frozenset({"committed"})
 
-Recovery = Literal["none", "start_over", "activate_again", "probe_again", "roll_back", "report"]
+Recovery = Literal[
+    "none", "start_over", "activate_again", "restart", "probe", "probe_again", "roll_back", "report"
+]
+Restart = Literal["", "wanted", "done"]
+"""Whether the step under way asked for a restart of the machine, and whether that has been since."""
 
 
 def advance(state: UpdateState, following: UpdateState) -> UpdateState:
@@ -50,9 +57,13 @@ def advance(state: UpdateState, following: UpdateState) -> UpdateState:
     return following
 
 
-def after_crash(state: UpdateState, *, activations: int, max_activations: int) -> Recovery:
-    """Return how to go on from a persisted `state` after a crash or power cut.
+def after_crash(
+    state: UpdateState, *, activations: int, max_activations: int, restart: Restart = ""
+) -> Recovery:
+    """Return how to go on from a persisted `state` after a crash, a power cut or a restart.
 
+    - A restart that is still wanted is asked for again. One that has been leads from `activating` to probation, whose
+      probe says what the machine came up with; elsewhere it was as good as a power cut.
     - Before `activating` nothing on the device has changed: start over (a download resumes).
     - `activating`: the hook may have run in part. It is idempotent, so run it again, unless it has been
       started `max_activations` times already (each start is counted before it): then roll back.
@@ -71,6 +82,10 @@ def after_crash(state: UpdateState, *, activations: int, max_activations: int) -
         return "report"
     if state in ("downloading", "verified", "staged"):
         return "start_over"
+    if restart == "wanted":
+        return "restart"
+    if restart == "done" and state == "activating":
+        return "probe"
     if state == "rolling_back" or activations >= max_activations:
         return "roll_back"
     return "activate_again" if state == "activating" else "probe_again"

@@ -276,6 +276,8 @@ class SimulatedDevice:
             clock=self._clock,
             fetcher=lambda urls: child.fetcher(rules.settings, self._identity, urls, self._clock),
             tell=self._tell,
+            boot="",
+            restart=lambda: "a simulated device has no machine to restart",
         )
         return Rehearsal(
             tools,

@@ -42,7 +42,7 @@ class Installed(msgspec.Struct, frozen=True):
 class Update(msgspec.Struct, frozen=True, kw_only=True):
     """The `attempt`-th attempt this device ever made at a release (the hub orders reports by it, so it never
     starts anew), the `tries`-th repetition after failed ones. `phases` are ms per state; `entered` is the wall
-    clock (ms) of the last."""
+    clock (ms) of the last. `restart` is the boot in which its step asked for a restart, "" when none did."""
 
     release: Release
     sources: list[str]
@@ -60,7 +60,7 @@ class Update(msgspec.Struct, frozen=True, kw_only=True):
     starts: int = 0
     activations: int = 0
     rollbacks: int = 0
-    confirmed: bool = False
+    restart: str = ""
     entered: int = 0
     phases: dict[str, int] = {}
 
@@ -69,7 +69,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     """All of it. `id` names the series of `serial`, which numbers reports; `service` is why the release
     that should run does not, "" if it does; `safe_mode` is the id of the present stay, "" outside. `inspect` is an
     inspection for drift that was ordered, `inspect_at` (s) when the next comes by itself, `drifted` names what the last
-    report of drift said, "" for none."""
+    report of drift said, "" for none. `confirmed` is the release and the boot of the last `confirm`; `reboots` counts
+    restarts that the running release asked for since it was last confirmed."""
 
     id: str
     running: Installed | None = None
@@ -83,11 +84,11 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     again: bool = False
     service: str = ""
     restarts: int = 0
+    confirmed: str = ""
+    reboots: int = 0
     inspect: Literal["", "check", "repair"] = ""
     inspect_at: int = 0
     drifted: str = ""
-    collect: str = ""
-    """Why diagnostics are to be taken, "" when they are not."""
     serial: int = 0
     outbox: list[Pending] = []
 

@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import ssl
+import sys
 from typing import Final
 
 from edge import config
@@ -15,8 +16,8 @@ from edge.config import Paths, Settings
 from edge.download.fetch import HUB_PATH, Fetcher, Sources
 from edge.identity import roots
 from edge.identity.identity import Identity
-from edge.logs import book
 from edge.machine.clock import SystemClock
+from edge.updating import restart
 from edge.updating.update import Tools, Updater
 
 _PR_SET_PDEATHSIG: Final = 1
@@ -26,7 +27,9 @@ log = logging.getLogger("flaghoist")
 
 def run(paths: Paths, *, tell: int | None, parent: int | None) -> int:
     """Carry the update in the state directory to its end. Raises `EdgeError`."""
-    book.setup(paths, book.UPDATE)
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s update: %(message)s", stream=sys.stderr
+    )
     if parent is not None and not _die_with(parent):
         return 1
     settings = config.load_settings(paths.root)
@@ -40,6 +43,13 @@ def run(paths: Paths, *, tell: int | None, parent: int | None) -> int:
         clock=clock,
         fetcher=lambda urls: fetcher(settings, identity, urls, clock),
         tell=lambda: _tell(tell),
+        boot=restart.boot(),
+        restart=lambda: restart.ask(
+            settings.reboot_command,
+            paths.run,
+            limit=settings.hook_seconds,
+            patience=settings.reboot_seconds,
+        ),
     )
     try:
         roots.fetch(paths, identity.device.http_url, tls(identity))

@@ -1,6 +1,7 @@
 """Running hooks and checks: other people's programs, under a time limit.
 
-Exit 0 is ok, 75 (EX_TEMPFAIL) means try later, anything else failed; the last line on stderr is the reason.
+Exit 0 is ok, 75 (EX_TEMPFAIL) means try later, 76 that it takes effect once the machine was restarted, anything else
+failed; the last line on stderr is the reason.
 At the limit the whole process group is killed.
 """
 
@@ -21,6 +22,7 @@ from edge.config import Paths
 from edge.errors import Stop
 
 LATER: Final = 75
+RESTART: Final = 76
 Verb = Literal["probe", "install", "activate", "confirm", "rollback", "safe-mode"]
 _PASSED: Final = ("PATH", "HOME", "LANG", "TZ", "TMPDIR", "XDG_RUNTIME_DIR", "DOCKER_HOST")
 
@@ -41,6 +43,11 @@ class Result:
     def later(self) -> bool:
         """Whether it asks to be tried again."""
         return self.code == LATER
+
+    @property
+    def restart(self) -> bool:
+        """Whether it asks for a restart of the machine."""
+        return self.code == RESTART
 
 
 @dataclass(frozen=True, slots=True)

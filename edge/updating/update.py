@@ -31,6 +31,8 @@ from topics.documents import Release
 from topics.messages import DriftItem, UpdateState
 
 MAX_ROLLBACKS: Final = 3
+MAX_REBOOTS: Final = 3
+"""Restarts of the machine that a running release may ask for in a row before it must be seen to run."""
 MAX_INTERRUPTED: Final = 2
 """Attempts that may end by interruptions alone before the release counts as failed here."""
 
@@ -39,7 +41,8 @@ log = logging.getLogger("flaghoist")
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What the updater works with; `tell` wakes the parent."""
+    """What the updater works with; `tell` wakes the parent. `boot` names this boot of the machine; `restart` restarts
+    it, and returns why it did not."""
 
     paths: Paths
     settings: Settings
@@ -48,6 +51,8 @@ class Tools:
     clock: SystemClock
     fetcher: Callable[[list[str]], Fetcher]
     tell: Callable[[], None]
+    boot: str
+    restart: Callable[[], str]
 
 
 class Updater:
@@ -66,26 +71,34 @@ class Updater:
             self._resume(update)
         self._tidy()
         self._ensure()
-        self._collect()
 
     # The way forward
 
     def _resume(self, update: Update) -> None:
         limit = self._tools.settings.max_activations
-        match lifecycle.after_crash(update.state, activations=update.activations, max_activations=limit):
+        restart: lifecycle.Restart = "wanted" if update.restart == self._tools.boot else "done"
+        match lifecycle.after_crash(
+            update.state,
+            activations=update.activations,
+            max_activations=limit,
+            restart=restart if update.restart else "",
+        ):
             case "start_over":
                 # Nothing was changed yet; not a transition, so it is not reported again.
                 self._save(update=records.changed(update, state="downloading"))
                 self._forward(update.release)
             case "activate_again":
                 self._activate()
+            case "restart":
+                self._restart_again()
+            case "probe":
+                self._to("probation", base=self._changed(restart=""))
+                self._probation()
             case "probe_again":
                 self._probe_again(update)
             case "roll_back":
                 reason = f"interrupted {update.activations} times"
                 self._roll_back(reason, lasting=update.tries + 1 >= MAX_INTERRUPTED)
-            case "report" if update.state == "committed" and not update.confirmed:
-                self._confirm()
             case _:
                 pass
 
@@ -157,7 +170,7 @@ class Updater:
             activate.point(self._paths, update.release.id, self._state.running_id)
             failure = self._replace_other_hook()
         if failure.ok:
-            failure = self._call("activate")
+            failure = self._with_restart(self._call("activate"))
         if failure.ok:
             self._to("probation")
             self._probation()
@@ -166,9 +179,9 @@ class Updater:
 
     def _probe_again(self, update: Update) -> None:
         """Begin probation anew. Counted too: a release may kill the device only after it was activated."""
-        self._save(update=records.changed(update, activations=update.activations + 1))
+        self._save(update=records.changed(update, activations=update.activations + 1, restart=""))
         # After a power cut nothing may run; one that runs already is left alone by its hook.
-        result = self._call("activate")
+        result = self._with_restart(self._call("activate"))
         if result.ok:
             self._probation()
         else:
@@ -211,22 +224,12 @@ class Updater:
             failed=[known for known in self._state.failed if known != release.id],
         )
         self._to("committed", base=committed)
-        self._confirm()
-
-    def _confirm(self) -> None:
-        # By now `running` is the new release itself.
-        before = self._state.previous.release.id if self._state.previous else ""
-        result = self._patient("confirm", self._place(before))
-        # Proven and reported already; a hook that cannot confirm makes the device degraded, not broken.
-        service = self._state.service if result.ok else f"confirm: {result.reason}"
-        self._save(update=records.changed(self._update, confirmed=True), service=service)
 
     # The way back
 
     def _roll_back(self, reason: str, *, lasting: bool = True) -> None:
         if self._update.state != "rolling_back":
-            update = records.changed(self._update, reason=reason, lasting=lasting)
-            self._to("rolling_back", base=records.changed(self._state, update=update))
+            self._to("rolling_back", base=self._changed(reason=reason, lasting=lasting, restart=""))
         previous = self._state.running
         activate.point(
             self._paths,
@@ -252,13 +255,30 @@ class Updater:
         same = previous is not None and previous.release.hook == self._update.release.hook
         result = Result(1, "the hook was interrupted while rolling back")
         while self._update.rollbacks < MAX_ROLLBACKS:
-            self._save(update=records.changed(self._update, rollbacks=self._update.rollbacks + 1))
+            self._state = self._changed(rollbacks=self._update.rollbacks + 1, restart="")
+            self._save()
             result = self._patient("rollback", self._place(previous.release.id if previous and same else ""))
             if result.ok and previous is not None and not same:
                 result = self._patient("activate", Place(previous.release.id, previous.release.hook))
+            result = self._with_restart(result)
             if result.ok:
                 return result
         return result
+
+    # Restarts of the machine
+
+    def _with_restart(self, result: Result) -> Result:
+        """Restart the machine if a hook asks for it. What comes after that is done by what `state` says."""
+        if not result.restart:
+            return result
+        self._state = self._changed(restart=self._tools.boot)
+        self._save()
+        self._tools.tell()
+        return Result(1, self._tools.restart())
+
+    def _restart_again(self) -> None:
+        """Ask once more for the restart that was wanted: this process ended, and the machine did not."""
+        self._roll_back(self._tools.restart())
 
     # Standing by
 
@@ -275,12 +295,14 @@ class Updater:
             previous = self._state.previous
             activate.point(self._paths, running.release.id, previous.release.id if previous else None)
         if self._state.again:
-            self._patient("rollback", place)
+            self._reboot_for(self._patient("rollback", place))
             self._save(again=False)
         result = self._hooks().call("probe", place)
         restarts = self._state.restarts
-        if not result.ok and not result.later:
-            result = self._start(place)
+        if result.ok:
+            result = self._confirm(place)
+        elif not result.later:
+            result = self._reboot_for(self._start(place))
             restarts += 1
         service = "" if result.ok or result.later else result.reason
         if (service, restarts) != (self._state.service, self._state.restarts):
@@ -319,6 +341,29 @@ class Updater:
         self._tools.tell()
         return content
 
+    def _confirm(self, place: Place) -> Result:
+        """Make the running release permanent: once committed, and in each boot, since bootloaders count boots.
+
+        It is proven already: a hook that cannot confirm makes the device degraded, and is asked again at the next look.
+        """
+        mark = f"{place.release_id} {self._tools.boot}"
+        if self._state.confirmed == mark:
+            return Result(0, "")
+        result = self._patient("confirm", place)
+        if not result.ok:
+            return Result(1, f"confirm: {result.reason}")
+        self._save(confirmed=mark, reboots=0)
+        return result
+
+    def _reboot_for(self, result: Result) -> Result:
+        """Restart the machine if the running release's hook asks for it. Limited: no device restarts without end."""
+        if not result.restart:
+            return result
+        if self._state.reboots >= MAX_REBOOTS:
+            return Result(1, f"the hook wants a restart again after {MAX_REBOOTS}: {result.reason}")
+        self._save(reboots=self._state.reboots + 1)
+        return Result(1, self._tools.restart())
+
     def _start(self, place: Place) -> Result:
         try:
             folder = self._paths.release(place.release_id)
@@ -342,28 +387,16 @@ class Updater:
             result = self._patient("safe-mode", Place(release.id, release.hook))
         self._save(safe_mode_applied=True, service=result.reason)
 
-    def _collect(self) -> None:
-        """Take the diagnostics that were asked for, keep them, and report them."""
-        reason = self._state.collect
-        if not reason:
-            return
-        # Loaded only now: most starts of this process need none of it.
-        from edge.diagnose import collect
-
-        told = collect.gather(self._paths, self._state, self._tools.clock)
-        wall = self._tools.clock.wall() // 1000
-        report = collect.report(told, self._state, reason, self._memory.boot, wall)
-        collect.keep(self._paths, told, reason, wall)
-        self._state = state.with_report(self._state, report)
-        self._save(collect="")
-        self._tools.tell()
-
     def _tidy(self) -> None:
         update = self._state.update
         ended = update is None or update.state in ("committed", "rolled_back")
         activate.prune(self._paths, self._state, downloads=ended)
 
     # Small tools
+
+    def _changed(self, **fields: Any) -> State:
+        """Return the state with `fields` of its update replaced."""
+        return records.changed(self._state, update=records.changed(self._update, **fields))
 
     @property
     def _update(self) -> Update:

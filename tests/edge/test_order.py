@@ -123,8 +123,8 @@ def test_each_step_of_a_good_update_is_on_disk_before_it_takes_effect(device: Tr
         ("swap", "activating"),
         ("activate", "activating"),
         ("probe", "probation"),
-        ("confirm", "committed"),
         ("probe", "committed"),
+        ("confirm", "committed"),
     ]
     assert device.state.running_id == build(8).id
 

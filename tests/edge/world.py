@@ -289,6 +289,8 @@ class Box:
         self.source = source
         self.settings = settings
         self.numbers = Numbers()
+        self.boot = "boot-1"
+        self.restart: Callable[[], str] = lambda: "this device has no machine to restart"
         self.clock = SystemClock()
         self.root = root
         self._spool: Spool | None = None
@@ -382,6 +384,8 @@ class Box:
             clock=self.clock,
             fetcher=self.fetcher,
             tell=lambda: None,
+            boot=self.boot,
+            restart=self.restart,
         )
         roots.fetch(self.paths, self.device.http_url, web.unchecked())
         Updater(tools).run()

@@ -7,7 +7,7 @@ from typing import get_args
 import pytest
 
 from topics.errors import TransitionError
-from topics.lifecycle import DURABLE, NEXT, RUNS_NEW, TERMINAL, Recovery, advance, after_crash
+from topics.lifecycle import DURABLE, NEXT, RUNS_NEW, TERMINAL, Recovery, Restart, advance, after_crash
 from topics.messages import UpdateState
 
 STATES: tuple[UpdateState, ...] = get_args(UpdateState)
@@ -90,6 +90,28 @@ def test_after_a_crash(state: UpdateState, activations: int, recovery: Recovery)
     assert after_crash(state, activations=activations, max_activations=3) == recovery
 
 
+RESTARTS: list[tuple[UpdateState, int, Restart, Recovery]] = [
+    ("activating", 1, "wanted", "restart"),
+    ("activating", 3, "wanted", "restart"),
+    ("activating", 1, "done", "probe"),
+    ("activating", 3, "done", "probe"),
+    ("probation", 1, "wanted", "restart"),
+    ("probation", 1, "done", "probe_again"),
+    ("probation", 3, "done", "roll_back"),
+    ("rolling_back", 1, "wanted", "restart"),
+    ("rolling_back", 1, "done", "roll_back"),
+]
+
+
+@pytest.mark.parametrize(("state", "activations", "restart", "recovery"), RESTARTS)
+def test_after_a_restart_that_was_asked_for(
+    state: UpdateState, activations: int, restart: Restart, recovery: Recovery
+) -> None:
+    """R2: no restart leads to `committed`; what the machine came up with is asked first."""
+    assert after_crash(state, activations=activations, max_activations=3, restart=restart) == recovery
+
+
 def test_every_state_has_a_crash_row() -> None:
     assert {state for state, _, _ in CRASHES} == set(STATES)
-    assert {recovery for _, _, recovery in CRASHES} == set(get_args(Recovery))
+    recoveries = {row[-1] for row in [*CRASHES, *RESTARTS]}
+    assert recoveries == set(get_args(Recovery))
