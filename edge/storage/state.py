@@ -89,6 +89,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     inspect: Literal["", "check", "repair"] = ""
     inspect_at: int = 0
     drifted: str = ""
+    collect: str = ""
+    """Why diagnostics are to be taken, "" when they are not."""
     serial: int = 0
     outbox: list[Pending] = []
 

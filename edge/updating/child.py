@@ -8,7 +8,6 @@ import logging
 import os
 import signal
 import ssl
-import sys
 from typing import Final
 
 from edge import config
@@ -16,6 +15,7 @@ from edge.config import Paths, Settings
 from edge.download.fetch import HUB_PATH, Fetcher, Sources
 from edge.identity import roots
 from edge.identity.identity import Identity
+from edge.logs import book
 from edge.machine.clock import SystemClock
 from edge.updating import restart
 from edge.updating.update import Tools, Updater
@@ -27,9 +27,7 @@ log = logging.getLogger("flaghoist")
 
 def run(paths: Paths, *, tell: int | None, parent: int | None) -> int:
     """Carry the update in the state directory to its end. Raises `EdgeError`."""
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s update: %(message)s", stream=sys.stderr
-    )
+    book.setup(paths, book.UPDATE)
     if parent is not None and not _die_with(parent):
         return 1
     settings = config.load_settings(paths.root)

@@ -71,6 +71,7 @@ class Updater:
             self._resume(update)
         self._tidy()
         self._ensure()
+        self._collect()
 
     # The way forward
 
@@ -386,6 +387,22 @@ class Updater:
         if release is not None:
             result = self._patient("safe-mode", Place(release.id, release.hook))
         self._save(safe_mode_applied=True, service=result.reason)
+
+    def _collect(self) -> None:
+        """Take the diagnostics that were asked for, keep them, and report them."""
+        reason = self._state.collect
+        if not reason:
+            return
+        # Loaded only now: most starts of this process need none of it.
+        from edge.diagnose import collect
+
+        told = collect.gather(self._paths, self._state, self._tools.clock)
+        wall = self._tools.clock.wall() // 1000
+        report = collect.report(told, self._state, reason, self._memory.boot, wall)
+        collect.keep(self._paths, told, reason, wall)
+        self._state = state.with_report(self._state, report)
+        self._save(collect="")
+        self._tools.tell()
 
     def _tidy(self) -> None:
         update = self._state.update
