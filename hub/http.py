@@ -22,6 +22,7 @@ from hub.artifacts.routes import ArtifactsController
 from hub.artifacts.service import Artifacts
 from hub.audit.routes import AuditController
 from hub.auth import Authenticator, guard
+from hub.bodies import StrictRequest
 from hub.caller import Caller
 from hub.deployment.catalogue import Catalogue
 from hub.deployment.routes import DeploymentController, Observed, Reading
@@ -133,6 +134,7 @@ def application(services: Services, authenticator: Authenticator, version: str) 
         ],
         dependencies={name: provide(value) for name, value in injected.items()},
         guards=[guard(authenticator)],
+        request_class=StrictRequest,
         middleware=[Idempotency(Answers(services.store, lambda: services.clock.now()), authenticator)],
         exception_handlers=HANDLERS,  # type: ignore[arg-type]
         openapi_config=OpenAPIConfig(

@@ -76,10 +76,19 @@ class Promotion(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def basis_points(percentage: float) -> int:
-    """Return a `rolloutPercentage` (0 to 100, exclusive of 0) as basis points; raises `Invalid`."""
+    """Return a `rolloutPercentage` (0 to 100, exclusive of 0) as basis points; raises `Invalid`.
+
+    It has at most two decimals: a share that no device can be told is not rounded to one that nobody asked for.
+    """
     if not math.isfinite(percentage) or not 0 < percentage <= 100:
         raise Invalid("rolloutPercentage must be above 0 and at most 100.", rule="percentage")
-    return max(1, round(percentage * 100))
+    share = _exactly(percentage) * 100
+    if share.denominator != 1:
+        raise Invalid(
+            f"rolloutPercentage {percentage:g} has more than two decimals; a share counts hundredths of a percent.",
+            rule="percentage",
+        )
+    return int(share)
 
 
 def check_override(*, override: bool, reason: str) -> None:

@@ -172,16 +172,16 @@ def test_the_halt_at_its_edges(counts: Counts, policy: FailurePolicy, halts: boo
     assert (rules.halt_reason("canary", counts, policy) is not None) is halts
 
 
-@pytest.mark.parametrize("percentage", [0, -1, 100.01, float("nan"), float("inf")])
-def test_a_percentage_out_of_range_is_refused(percentage: float) -> None:
+@pytest.mark.parametrize("percentage", [0, -1, 100.01, 0.001, 33.333, float("nan"), float("inf")])
+def test_a_percentage_that_no_device_can_be_told_is_refused(percentage: float) -> None:
     with pytest.raises(Invalid):
         rules.basis_points(percentage)
 
 
 @pytest.mark.parametrize(
-    ("percentage", "share"), [(100, 10_000), (1, 100), (0.5, 50), (0.001, 1), (33.333, 3_333)]
+    ("percentage", "share"), [(100, 10_000), (1, 100), (0.5, 50), (0.01, 1), (0.29, 29), (33.33, 3_333)]
 )
-def test_a_percentage_becomes_basis_points_and_never_nobody(percentage: float, share: int) -> None:
+def test_a_percentage_means_what_is_written(percentage: float, share: int) -> None:
     assert rules.basis_points(percentage) == share
 
 

@@ -138,6 +138,35 @@ def test_r6_many_that_halt_at_the_same_moment_halt_once_and_undo_nothing(world: 
 
 
 @pytest.mark.parametrize(
+    ("written", "status"),
+    [
+        pytest.param('"50"', 400, id="text"),
+        pytest.param("true", 400, id="yes"),
+        pytest.param("null", 400, id="nothing"),
+        pytest.param("[50]", 400, id="a list"),
+        pytest.param("NaN", 400, id="no number"),
+        pytest.param("1e400", 400, id="beyond any number"),
+        pytest.param("0", 422, id="nobody"),
+        pytest.param("-1", 422, id="less than nobody"),
+        pytest.param("101", 422, id="more than all"),
+        pytest.param("50.505", 422, id="between two shares"),
+    ],
+)
+def test_r7_a_share_that_is_no_share_is_refused_and_offers_nothing(
+    world: World, written: str, status: int
+) -> None:
+    release = world.publish(1)
+    answer = world.client.post(
+        f"/releases/{release}/promote",
+        content=f'{{"targetSegment": "canary", "rolloutPercentage": {written}}}',
+        headers={"Content-Type": "application/json"},
+    )
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"].startswith("application/problem+json")
+    assert world.state(release) == "published" and world.manifest("canary").candidate is None
+
+
+@pytest.mark.parametrize(
     ("hardware", "ends", "expected"),
     [
         pytest.param("pi3", None, "wrong_hardware", id="it does not fit"),
