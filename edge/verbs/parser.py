@@ -27,6 +27,9 @@ def build() -> argparse.ArgumentParser:
     _json(_verb(verbs, "diagnose", "check clock, disk, trust, release and the way to the broker"))
     _json(_verb(verbs, "drift", "compare the running release, byte by byte, with what was signed"))
     _json(_verb(verbs, "repair", "put the running release's files back as they were signed"))
+    confirm = _verb(verbs, "confirm-boot", "say that this boot is good, once the release runs")
+    confirm.add_argument("--seconds", type=float, default=600.0, metavar="S", help="how long to wait for that")
+    confirm.add_argument("--no-agent", action="store_true", help="on a device that sleeps: no agent has to run")
     options.add(verbs)
     return parser
 

@@ -7,7 +7,11 @@ main_pid() { systemctl show -P MainPID "$1"; }
 served() { curl -sf http://127.0.0.1:8081/health; }
 
 ip link set lo up
-cp /opt/systemd/*.service /opt/systemd/*.timer /etc/systemd/system/
+cp /opt/systemd/*.service /opt/systemd/*.timer /opt/systemd/*.target /opt/systemd/*.path /etc/systemd/system/
+# The released service of this script is run by the hook exec.
+for unit in agent agent-once boot-confirm; do
+    install -D -m 644 -t /etc/systemd/system/flaghoist-$unit.service.d /opt/systemd/hooks/exec.conf
+done
 systemctl daemon-reload
 systemd-sysusers /opt/systemd/sysusers.d/*.conf
 systemd-tmpfiles --create /opt/systemd/tmpfiles.d/*.conf
@@ -41,6 +45,9 @@ service=$(python3 -c 'import json; print(json.load(open("/var/lib/flaghoist/run/
 same='[ -d /proc/$service ] && served'
 nsenter -t "$service" -m touch /etc/written 2> /dev/null
 ok 'the service cannot write to /etc' '[ ! -e /etc/written ]'
+
+systemctl start flaghoist-boot-confirm
+ok 'a boot on which the release runs is confirmed' 'systemctl -q is-active flaghoist-boot-confirm'
 
 before=$(main_pid flaghoist-agent)
 systemctl restart flaghoist-agent

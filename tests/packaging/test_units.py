@@ -21,9 +21,14 @@ from tests.e2e.fleet import BIN, until
 from tests.support.ports import held_port
 
 UNITS = Path(__file__).parents[2] / "systemd"
-NAMES = sorted(path.name for path in UNITS.iterdir() if path.suffix in (".service", ".timer"))
+DEPLOY = (Path(__file__).parents[2] / "docs" / "deploy.md").read_text()
+NAMES = sorted(
+    path.name for path in UNITS.iterdir() if path.suffix in (".service", ".timer", ".target", ".path")
+)
+DROP_INS = sorted(path.name for path in (UNITS / "hooks").iterdir())
 HUB, AGENT, ONCE = "flaghoist-hub.service", "flaghoist-agent.service", "flaghoist-agent-once.service"
 TIMER = "flaghoist-agent-once.timer"
+BOOT, BROKER = "flaghoist-boot-confirm.service", "flaghoist-broker.service"
 
 systemd = pytest.mark.skipif(
     shutil.which("systemd-analyze") is None, reason="systemd-analyze is missing (apt install systemd)"
@@ -40,7 +45,7 @@ def sandbox(name: str) -> list[tuple[str, str]]:
     return re.findall(r"^(\w+)=(.*)$", text, re.M)
 
 
-def verify(folder: Path, name: str, text: str) -> str:
+def verify(folder: Path, name: str, text: str, drop_in: str = "") -> str:
     """Return what systemd says of the unit `name` with `text`, on a machine where the commands are installed."""
     units = folder / "etc/systemd/system"
     units.mkdir(parents=True)
@@ -48,11 +53,20 @@ def verify(folder: Path, name: str, text: str) -> str:
         if path.is_file():
             shutil.copy(path, units)
     (units / name).write_text(text)
-    programs = folder / "opt/flaghoist/bin"
-    programs.mkdir(parents=True)
-    for program in ("flaghoist-edge", "flaghoist-hub"):
-        (programs / program).write_text("#!/bin/sh\n")
-        (programs / program).chmod(0o755)
+    if drop_in:
+        (units / f"{name}.d").mkdir()
+        shutil.copy(UNITS / "hooks" / drop_in, units / f"{name}.d")
+    for program in (
+        "opt/flaghoist/bin/flaghoist-edge",
+        "opt/flaghoist/bin/flaghoist-hub",
+        "usr/sbin/mosquitto",
+        "bin/sh",
+        "bin/kill",
+    ):
+        path = folder / program
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("#!/bin/sh\n")
+        path.chmod(0o755)
     (folder / "usr/lib/systemd").mkdir(parents=True)
     (folder / "lib").symlink_to("usr/lib")
     source = next(
@@ -76,6 +90,13 @@ def test_systemd_finds_nothing_to_say(name: str, tmp_path: Path) -> None:
 
 
 @systemd
+@pytest.mark.parametrize("drop_in", DROP_INS)
+@pytest.mark.parametrize("name", [AGENT, ONCE, BOOT])
+def test_systemd_finds_nothing_to_say_of_a_drop_in(name: str, drop_in: str, tmp_path: Path) -> None:
+    assert verify(tmp_path, name, (UNITS / name).read_text(), drop_in) == ""
+
+
+@systemd
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
@@ -90,32 +111,65 @@ def test_systemd_would_have_said(old: str, new: str, said: str, tmp_path: Path) 
     assert said in verify(tmp_path, AGENT, text.replace(old, new))
 
 
-@systemd
-@pytest.mark.parametrize(
-    ("name", "threshold"),
-    [
-        pytest.param(HUB, 15, id="the hub, which needs little"),
-        pytest.param(AGENT, 40, id="the agent, whose sandbox is that of every release"),
-        pytest.param(ONCE, 40, id="a round of the agent"),
-    ],
-)
-def test_exposure_stays_below(name: str, threshold: int) -> None:
-    """The threshold is in tenths of what systemd-analyze prints, as its own option wants it."""
+SCORES = {
+    HUB: 1.5,
+    BROKER: 1.5,
+    AGENT: 2.5,
+    ONCE: 2.5,
+    BOOT: 2.0,
+    "flaghoist-safe-mode.service": 1.0,
+}
+"""What each service stays below; the design asks for 3.0."""
+WIDENED = {"compose.conf": 2.5, "exec.conf": 4.0, "rauc.conf": 2.5, "swupdate.conf": 2.5}
+"""The agent's with the drop-in of a hook."""
+
+
+def exposure(unit: Path, root: Path) -> float:
     done = subprocess.run(
-        [
-            "systemd-analyze",
-            "security",
-            "--offline=true",
-            f"--threshold={threshold}",
-            "--no-pager",
-            UNITS / name,
-        ],
+        ["systemd-analyze", "security", "--offline=true", f"--root={root}", "--no-pager", unit.name],
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    found = re.search(r"Overall exposure level for \S+: ([0-9.]+) ", done.stdout)
+    assert found is not None, done.stdout + done.stderr
+    return float(found[1])
+
+
+def installed(root: Path, name: str, drop_in: str = "") -> Path:
+    units = root / "etc/systemd/system"
+    units.mkdir(parents=True)
+    shutil.copy(UNITS / name, units)
+    if drop_in:
+        (units / f"{name}.d").mkdir()
+        shutil.copy(UNITS / "hooks" / drop_in, units / f"{name}.d")
+    return units / name
+
+
+def test_every_service_and_drop_in_has_a_bound() -> None:
+    assert set(SCORES) == {name for name in NAMES if name.endswith(".service")}
+    assert set(WIDENED) == set(DROP_INS)
+    assert max(SCORES.values()) <= 3.0
+
+
+@systemd
+@pytest.mark.parametrize("name", SCORES)
+def test_exposure_stays_below(name: str, tmp_path: Path) -> None:
+    assert exposure(installed(tmp_path, name), tmp_path) < SCORES[name]
+
+
+@systemd
+@pytest.mark.parametrize("drop_in", WIDENED)
+def test_a_drop_in_widens_what_its_hook_needs_and_the_page_says_how_much(
+    drop_in: str, tmp_path: Path
+) -> None:
+    (tmp_path / "plain").mkdir()
+    plain = exposure(installed(tmp_path / "plain", AGENT), tmp_path / "plain")
+    found = exposure(installed(tmp_path, AGENT, drop_in), tmp_path)
+    assert plain <= found < WIDENED[drop_in]
+    row = next(line for line in DEPLOY.splitlines() if line.startswith(f"| `{drop_in}` |"))
+    assert f"| {found} |" in row
 
 
 def test_the_round_has_the_sandbox_of_the_agent() -> None:
@@ -128,18 +182,16 @@ def test_the_end_of_the_agent_is_not_the_end_of_the_service(name: str) -> None:
     found = dict(settings(name))
     assert found["KillMode"] == "process"
     # Emptied or taken away at the agent's end, while the service still stands on it.
-    assert not found.keys() & {
-        "PrivateTmp",
-        "RuntimeDirectory",
-        "DynamicUser",
-        "SendSIGHUP",
-        "OOMScoreAdjust",
-    }
+    assert not found.keys() & {"RuntimeDirectory", "DynamicUser", "SendSIGHUP", "OOMScoreAdjust"}
+    under_exec = found | dict(settings("hooks/exec.conf"))
+    assert (under_exec["PrivateTmp"], under_exec["PrivateIPC"]) == ("no", "no")
 
 
 def test_the_agent_is_watched_and_started_again() -> None:
     found = dict(settings(AGENT))
     assert (found["Type"], found["Restart"], found["StartLimitIntervalSec"]) == ("notify", "always", "0")
+    # An agent that came with a release may end with any code; only further starts lead back to the one before.
+    assert "RestartPreventExitStatus" not in found
     assert int(found["WatchdogSec"]) >= 120
 
 
@@ -147,7 +199,13 @@ def test_rounds_of_a_fleet_are_spread() -> None:
     assert "RandomizedDelaySec" in dict(settings(TIMER))
 
 
-@pytest.mark.parametrize("name", [AGENT, ONCE])
+def test_a_boot_is_confirmed_before_it_counts_as_complete() -> None:
+    found = dict(settings(BOOT))
+    assert (found["Before"], found["RequiredBy"]) == ("boot-complete.target", "boot-complete.target")
+    assert found["After"] == AGENT
+
+
+@pytest.mark.parametrize("name", [AGENT, ONCE, BOOT])
 def test_the_agents_commands_are_ones_that_it_knows(name: str) -> None:
     program, *words = dict(settings(name))["ExecStart"].split()
     assert program == "/opt/flaghoist/bin/flaghoist-edge"
@@ -173,9 +231,8 @@ def test_user_and_folders_are_made_as_written(tmp_path: Path) -> None:
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc/passwd").write_text("root:x:0:0::/root:/bin/sh\n")
     (tmp_path / "etc/group").write_text("root:x:0:\n")
-    snippet = UNITS / "sysusers.d/flaghoist-hub.conf"
     made = subprocess.run(
-        ["systemd-sysusers", f"--root={tmp_path}", snippet],
+        ["systemd-sysusers", f"--root={tmp_path}", *sorted((UNITS / "sysusers.d").iterdir())],
         capture_output=True,
         text=True,
         timeout=30,
@@ -185,9 +242,11 @@ def test_user_and_folders_are_made_as_written(tmp_path: Path) -> None:
         pytest.skip("only root may make users")
     assert made.returncode == 0, made.stderr
     fields = dict(line.split(":", 1) for line in (tmp_path / "etc/passwd").read_text().splitlines())
-    user = dict(settings(HUB))["User"]
-    uid = int(fields[user].split(":")[1])
-    assert fields[user].endswith(":/var/lib/flaghoist-hub:/usr/sbin/nologin")
+    uids = {}
+    for unit in (HUB, BROKER):
+        user, home = (dict(settings(unit))[key] for key in ("User", "StateDirectory"))
+        uids[unit] = int(fields[user].split(":")[1])
+        assert fields[user].endswith(f":/var/lib/{home}:/usr/sbin/nologin")
     done = subprocess.run(
         ["systemd-tmpfiles", "--create", f"--root={tmp_path}", *sorted((UNITS / "tmpfiles.d").iterdir())],
         capture_output=True,
@@ -198,7 +257,8 @@ def test_user_and_folders_are_made_as_written(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     for name, mode, owner in (
         ("var/lib/flaghoist", 0o700, 0),
-        ("var/lib/flaghoist-hub", 0o700, uid),
+        ("var/lib/flaghoist-hub", 0o700, uids[HUB]),
+        ("var/lib/flaghoist-broker", 0o700, uids[BROKER]),
         ("etc/flaghoist", 0o750, 0),
     ):
         found = (tmp_path / name).stat()
