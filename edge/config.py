@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -50,6 +50,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     settle_seconds: Span = 15.0
     max_activations: Annotated[int, Meta(ge=1, le=100)] = 3
     safe_mode_after: Annotated[int, Meta(ge=1, le=1000)] = 3
+    transport: Literal["auto", "mqtt", "https"] = "auto"
+    fallback_seconds: Span = 300.0
+    mqtt_retry_seconds: Span = 900.0
     zone: Annotated[str, Meta(max_length=128)] = "UTC"
     mirror: Annotated[str, Meta(max_length=1024)] = ""
 

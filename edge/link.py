@@ -23,6 +23,8 @@ from topics.codec import MSGPACK
 
 PACKET_LIMIT: Final = 128 * 1024
 """Largest packet that is received; the largest message of ours has 64 KiB."""
+ANSWER_SECONDS: Final = 20.0
+"""A broker, or what stands in its place, that took the connection and does not answer within this is none."""
 READS: Final = 64
 """Packets read before other events get their turn."""
 
@@ -81,6 +83,7 @@ class MqttLink:
         self._client: mqtt.Client | None = None
         self._events: list[Event] = []
         self._misc_at = 0.0
+        self._answer_by: float | None = None
         self._trouble = ""
 
     def open(self, context: ssl.SSLContext, will_topic: str = "", will_body: bytes = b"") -> None:
@@ -105,11 +108,14 @@ class MqttLink:
         limits.MaximumPacketSize = PACKET_LIMIT
         self._client = client
         self._misc_at = time.monotonic() + self._keepalive / 4
+        self._answer_by = None
         try:
             client.connect(self._host, self._port, self._keepalive, properties=limits)
         except (OSError, ValueError) as error:
             self._client = None
             self._events.append(Disconnected(f"{error}{clock.blamed(error)}"))
+        else:
+            self._answer_by = time.monotonic() + ANSWER_SECONDS
 
     def events(self) -> list[Event]:
         """Return what has happened since the last call."""
@@ -128,7 +134,9 @@ class MqttLink:
     @property
     def deadline(self) -> float | None:
         """When `misc` is wanted, on the monotonic clock: a quarter of keepalive, since paho looks only then."""
-        return self._misc_at if self.socket() is not None else None
+        if self.socket() is None:
+            return None
+        return self._misc_at if self._answer_by is None else min(self._misc_at, self._answer_by)
 
     def readable(self) -> None:
         """Read what is there."""
@@ -159,6 +167,9 @@ class MqttLink:
     def misc(self) -> None:
         """Send pings and notice a silent broker, when it is time to."""
         now = time.monotonic()
+        if self._answer_by is not None and now >= self._answer_by:
+            self._answer_by = None
+            self.drop("the broker took the connection and does not answer")
         if self._client and now >= self._misc_at:
             self._misc_at = now + self._keepalive / 4
             self._check(self._client.loop_misc())
@@ -208,6 +219,7 @@ class MqttLink:
         if code.is_failure:
             self._lost(f"the broker refused the connection: {code}")
         else:
+            self._answer_by = None
             self._events.append(Connected())
 
     def _on_disconnect(self, client: Any, _data: Any, _flags: Any, code: Any, _props: Any) -> None:

@@ -12,12 +12,16 @@ from edge import config
 from edge.agent import Agent
 from edge.config import Paths
 from edge.errors import NotReady, Unreachable
-from edge.identity.identity import Identity
+from edge.identity.identity import Device, Identity
 from edge.link import MqttLink
 from edge.logs import book
 from edge.machine.clock import SystemClock
 from edge.machine.notify import Notifier
 from edge.outside import Outside
+from edge.polling.choice import Way
+from edge.polling.link import HttpsLink
+from edge.polling.process import Exchange
+from edge.polling.ways import Ways
 from edge.runner import Runner
 from edge.storage.linknote import LinkNote
 from edge.storage.spool import Spool
@@ -39,7 +43,9 @@ def run(paths: Paths, arguments: list[str], *, once: bool) -> int:
     lock = hold(paths.root / "lock")
     device = identity.device
     child = Child(lambda: jobs.command(paths))
-    link = MqttLink(device.mqtt_host, device.mqtt_port, device.device_id, settings.keepalive_seconds)
+    mqtt = MqttLink(device.mqtt_host, device.mqtt_port, device.device_id, settings.keepalive_seconds)
+    https = HttpsLink(Exchange(paths.root), device.fleet, device.device_id, lambda: agent.memory)
+    link = Ways(mqtt, https, settings, paths, hurried=once)
     try:
         spool = Spool(paths.spool)
         agent = Agent(Outside(paths, settings, device, SystemClock(), link, child, spool, os.urandom))
@@ -56,11 +62,20 @@ def run(paths: Paths, arguments: list[str], *, once: bool) -> int:
         spool.close()
         os.close(lock)
     if ending == "unreachable":
-        where = f"{device.mqtt_host}:{device.mqtt_port}"
-        raise Unreachable(f"no broker answers at {where} ({runner.last_reason}); check the network")
+        raise Unreachable(f"{_unreached(device, link.reasons)}; check the network")
     if ending == "restart":
         os.execv(sys.executable, [sys.executable, "-m", "edge.main", *arguments])  # noqa: S606
     return 0
+
+
+def _unreached(device: Device, reasons: dict[Way, str]) -> str:
+    """Return why no way led to the hub."""
+    told = []
+    if "mqtt" in reasons:
+        told.append(f"no broker answers at {device.mqtt_host}:{device.mqtt_port} ({reasons['mqtt']})")
+    if "https" in reasons:
+        told.append(reasons["https"])
+    return ", and ".join(told) or "nothing answers in time"
 
 
 def hold(path: Path) -> int:

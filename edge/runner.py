@@ -12,10 +12,10 @@ from typing import Any, Final, Literal
 
 from edge.agent import Agent
 from edge.config import Settings
-from edge.errors import NotReady
 from edge.identity.identity import Identity
-from edge.link import Connected, Disconnected, Event, MqttLink, Published, Received
+from edge.link import Connected, Disconnected, Event, Published, Received
 from edge.machine.notify import Notifier
+from edge.polling.ways import Ways
 from edge.storage.linknote import LinkNote
 from edge.updating import schedule
 from edge.updating.jobs import Child
@@ -36,7 +36,7 @@ class Runner:
     def __init__(
         self,
         agent: Agent,
-        link: MqttLink,
+        link: Ways,
         child: Child,
         identity: Identity,
         settings: Settings,
@@ -54,11 +54,6 @@ class Runner:
         self._connected_at: float | None = None
         self._last_reason = ""
         self._stop = False
-
-    @property
-    def last_reason(self) -> str:
-        """Why the last connection ended or could not be made."""
-        return self._last_reason
 
     def run(self) -> Ending:
         """Run until SIGTERM or SIGINT, or until a command asks for a new start."""
@@ -81,7 +76,8 @@ class Runner:
             while not self._stop and not self._agent.settled:
                 if self._child.busy:
                     quiet_since = time.monotonic()  # an update takes the time it takes
-                patience = self._settings.settle_seconds
+                # Time for each of the ways that are tried one after the other.
+                patience = self._settings.settle_seconds * (2 if self._settings.transport == "auto" else 1)
                 if self._connected_at is not None:
                     patience += PATIENCE
                 if time.monotonic() >= quiet_since + patience:
@@ -139,8 +135,8 @@ class Runner:
     def _handle(self, event: Event) -> None:
         match event:
             case Connected():
-                log.info("connected")
-                self._manager.tell("STATUS=connected")
+                log.info("connected over %s", self._link.way.upper())
+                self._manager.tell(f"STATUS=connected over {self._link.way.upper()}")
                 self._note.write(int(time.time()), connected=True, reason="")
                 self._connected_at = time.monotonic()
                 self._agent.on_connected()
@@ -168,12 +164,10 @@ class Runner:
 
     def _connect(self) -> None:
         try:
-            context = self._identity.tls(clock_ok=self._agent.tls_time)
             topic, body = self._agent.will()
-        except (OSError, NotReady) as error:
+            self._link.open(lambda: self._identity.tls(clock_ok=self._agent.tls_time), topic, body)
+        except OSError as error:
             self._lost(str(error))
-        else:
-            self._link.open(context, topic, body)
 
     def _watch(self) -> None:
         """Bring the selector's list in line with what there is to watch."""
@@ -199,7 +193,8 @@ class Runner:
         if self._connected_at is not None:
             if goodbye:
                 self._agent.goodbye()
-            end = time.monotonic() + min(2.0, self._settings.settle_seconds)
+            # Whoever stops the agent does not wait; what `once` says last is what it is known by until it wakes.
+            end = time.monotonic() + min(2.0 if goodbye else PATIENCE, self._settings.settle_seconds)
             while self._agent.awaiting and self._link.socket() is not None and time.monotonic() < end:
                 self._watch()
                 for key, mask in self._selector.select(max(0.0, end - time.monotonic())):
