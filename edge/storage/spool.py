@@ -6,6 +6,9 @@ that were sent, numbering goes on under a new spool id after any such cut: a num
 
 Each report comes from a source (a series of serials); the spool takes each serial once, so the step from a
 state file's outbox into the spool can be repeated after a crash. One process writes it.
+
+A disk that refuses a write leaves nothing half done: whatever stands in the file by then, the next write begins by
+putting a whole new file in its place.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 import msgspec
 
@@ -24,8 +27,11 @@ from edge.storage import disk
 
 _HEAD: Final = struct.Struct(">II")
 MAX_FRAME: Final = 64 * 1024
-MAX_REPORTS: Final = 10_000
-"""A device cut off for years stops adding here; what `append` refuses stays in its source's outbox."""
+MAX_BYTES: Final = 8 * 1024 * 1024
+"""Of bodies: some 20,000 results. A device cut off for years stops adding here, since no result is thrown away: what
+`append` refuses stays in its source's outbox."""
+SLACK: Final = 256 * 1024
+"""Bytes of receipted reports that the file may carry along until it is written anew."""
 
 
 class Entry(msgspec.Struct, frozen=True, tag="report"):
@@ -64,11 +70,12 @@ class Spool:
         self._serials: dict[str, int] = {}
         self._id = ""
         self._next = 1
-        whole = self._read()
-        if not whole or not self._id:
+        self._file: IO[bytes] | None = None
+        if self._read() and self._id:
+            self._file = path.open("ab")
+        else:
             self._id, self._next = entropy(8).hex(), 1
             self._rewrite()
-        self._file = path.open("ab")
 
     @staticmethod
     def peek(path: Path) -> list[Entry]:
@@ -105,9 +112,9 @@ class Spool:
         """
         if self.has(source, serial):
             return True
-        if len(self._entries) >= MAX_REPORTS:
-            return False
         entry = Entry(self._id, self._next, source, serial, channel, encode(self._id, self._next))
+        if self._held() + len(entry.body) > MAX_BYTES:
+            return False
         self._write(entry)
         self._apply(entry)
         return True
@@ -118,17 +125,20 @@ class Spool:
         before = len(self._entries)
         self._apply(cut)
         gone = before - len(self._entries)
-        if gone and not self._entries:
+        if gone and (not self._entries or self._path.stat().st_size > 2 * self._held() + SLACK):
             self._rewrite()
-            self._file.close()
-            self._file = self._path.open("ab")
         elif gone:
             self._write(cut)
         return gone
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _held(self) -> int:
+        return sum(len(entry.body) for entry in self._entries)
 
     def _read(self) -> bool:
         try:
@@ -156,24 +166,29 @@ class Spool:
                 ]
 
     def _write(self, record: Entry | Cut) -> None:
-        start = self._file.tell()
+        file = self._file or self._rewrite()
+        start = file.tell()
         try:
-            self._file.write(_frame(record))
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            file.write(_frame(record))
+            file.flush()
+            os.fsync(file.fileno())
         except OSError:
-            # Half a frame in mid-file would cut off every later one.
-            self._file.close()
+            self._file = None
             with contextlib.suppress(OSError):
-                os.truncate(self._path, start)
-            self._file = self._path.open("ab")
+                file.close()  # tries again to write what it holds
+            with contextlib.suppress(OSError):
+                os.truncate(self._path, start)  # room for what is more urgent
             raise
 
-    def _rewrite(self) -> None:
+    def _rewrite(self) -> IO[bytes]:
+        # Not open in between: a file that was replaced takes writes, and nobody ever reads them.
+        self.close()
         # Only sources that can still repeat a serial matter: the newest few.
         serials = dict(list(self._serials.items())[-16:])
         kept: list[Entry | Mark] = [*self._entries, Mark(self._id, self._next, serials)]
         disk.replace(self._path, b"".join(_frame(record) for record in kept))
+        self._file = self._path.open("ab")
+        return self._file
 
 
 def _frame(record: Entry | Mark | Cut) -> bytes:
