@@ -183,11 +183,12 @@ def history(standing: State) -> list[Finding]:
 
 def reports(paths: Paths) -> Finding:
     """How many reports wait for the hub."""
-    waiting = len(Spool.peek(paths.spool))
+    waiting = Spool.peek(paths.spool)
+    size = spool.held(waiting)
     return graded(
         "reports waiting",
-        f"{waiting} of at most {spool.MAX_REPORTS}",
+        f"{len(waiting)} of {size} bytes, of at most {spool.MAX_BYTES}",
         "Bring the device to its broker; nothing is lost until there is no room.",
-        fail=waiting >= spool.MAX_REPORTS,
-        warn=waiting >= WAITING_WARN,
+        fail=size >= spool.MAX_BYTES * 0.99,
+        warn=len(waiting) >= WAITING_WARN,
     )

@@ -60,6 +60,11 @@ class Cut(msgspec.Struct, frozen=True, tag="cut"):
     n: int
 
 
+def held(entries: list[Entry]) -> int:
+    """Return the bytes of reports that count against `MAX_BYTES`."""
+    return sum(len(entry.body) for entry in entries)
+
+
 class Spool:
     """The spool file. Raises `OSError` when the disk refuses."""
 
@@ -113,7 +118,7 @@ class Spool:
         if self.has(source, serial):
             return True
         entry = Entry(self._id, self._next, source, serial, channel, encode(self._id, self._next))
-        if self._held() + len(entry.body) > MAX_BYTES:
+        if held(self._entries) + len(entry.body) > MAX_BYTES:
             return False
         self._write(entry)
         self._apply(entry)
@@ -125,7 +130,7 @@ class Spool:
         before = len(self._entries)
         self._apply(cut)
         gone = before - len(self._entries)
-        if gone and (not self._entries or self._path.stat().st_size > 2 * self._held() + SLACK):
+        if gone and (not self._entries or self._path.stat().st_size > 2 * held(self._entries) + SLACK):
             self._rewrite()
         elif gone:
             self._write(cut)
@@ -136,9 +141,6 @@ class Spool:
         if self._file is not None:
             self._file.close()
             self._file = None
-
-    def _held(self) -> int:
-        return sum(len(entry.body) for entry in self._entries)
 
     def _read(self) -> bool:
         try:

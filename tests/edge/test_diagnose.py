@@ -385,4 +385,4 @@ def test_reports_that_wait_are_counted(tmp_path: Path) -> None:
     for serial in range(1, 4):
         spool.append("x", serial, "drift", lambda _spool, _n: b"x")
     spool.close()
-    assert release.reports(paths).detail.startswith("3 of at most")
+    assert release.reports(paths).detail.startswith("3 of 3 bytes, of at most")
