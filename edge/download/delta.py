@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from edge.config import Paths
-from edge.download.fetch import Fetcher, file_sha256
+from edge.download.fetch import Fetcher, Held, file_sha256
 from edge.errors import Stop
 from edge.storage import disk
 from edge.updating import stage
@@ -61,12 +61,13 @@ def make(
     """
     left = release.bundle.size - fetcher.received(release, paths.downloads)
     # Of itself too: a release that stands here but is not as signed lacks a file or two.
+    held = list(held)
     sources = [folder for folder in map(paths.release, [*held, release.id]) if folder.is_dir()]
     # The document itself moves a hundred bytes a file: for a bundle of few kilobytes that is not worth asking.
     if not sources or left <= 4 * ASKING:
         return False
     try:
-        document = fetcher.checksums(release, left)
+        document = fetcher.checksums(release, left, _document(paths, held))
         wanted = bundle.parse_checksums(document)
         here = _search(sources, wanted)
         chosen = plan(wanted, here, release, received=release.bundle.size - left)
@@ -120,6 +121,14 @@ def _clear(path: Path, top: Path) -> None:
             place.mkdir(mode=0o755)
     if path.is_dir() and not path.is_symlink():
         disk.remove(path)
+
+
+def _document(paths: Paths, held: list[str]) -> Held | None:
+    """Return the checksums of the first release in `held`, if they are here."""
+    try:
+        return Held(held[0], bundle.parse_checksums(paths.checksums(held[0]).read_bytes()))
+    except (IndexError, DecodeError, OSError):
+        return None
 
 
 def _search(folders: list[Path], wanted: Checksums) -> dict[str, Path]:

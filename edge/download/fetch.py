@@ -10,6 +10,8 @@ import http.client
 import random
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -27,13 +29,23 @@ from edge.download.http import (
 from edge.download.turns import BRIEF, PATIENT, Patience, Turns
 from edge.errors import Stop
 from edge.storage import disk
-from topics import bundle
+from topics import bundle, changes
+from topics.bundle import Checksums
 from topics.documents import Release
+from topics.errors import DecodeError
 
 __all__ = ["Fetcher", "Sources", "is_whole"]
 
 HUB_PATH: Final = "/artifacts/{role}/{release}/bundle"
 """Below the hub's own URL, which stands in when no source of the manifest gives the bundle."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The checksums of a release that stands here."""
+
+    release: str
+    checksums: Checksums
 
 
 class Fetcher:
@@ -72,21 +84,30 @@ class Fetcher:
             self._fetch(urls, Wanted(sha256, size), whole, BRIEF, self._settings.download_seconds / 2)
         return whole
 
-    def checksums(self, release: Release, limit: int) -> bytes:
-        """Return the release's checksums document, at most `limit` bytes, with the signed hash. Raises `Stop`."""
+    def checksums(self, release: Release, limit: int, held: Held | None = None) -> bytes:
+        """Return the release's checksums document, at most `limit` bytes, with the signed hash. Raises `Stop`.
+
+        Sources are asked first for what differs from the document that is `held`.
+        """
         failure = "no source has files one by one"
+        asked: list[tuple[str, bool, Callable[[bytes], bytes]]] = [
+            ("checksums.gz", True, bytes),
+            ("checksums", False, bytes),
+        ]
+        if held is not None:
+            asked.insert(0, (f"changes/{held.release}.gz", True, partial(changes.apply, held.checksums)))
         end = time.monotonic() + self._settings.download_seconds / 2
         most = min(limit, bundle.CHECKSUMS_LIMIT)
-        for url in self._beside(release, "checksums"):
-            for name, packed in ((f"{url}.gz", True), (url, False)):
+        for top in self._beside(release, ""):
+            for name, packed, read in asked:
                 try:
-                    data = self._client.document(name, most, end, packed=packed)
-                except (SourceError, http.client.HTTPException, OSError) as error:
-                    failure = f"{name}: {sentence(error)}"
+                    data = read(self._client.document(top + name, most, end, packed=packed))
+                except (SourceError, http.client.HTTPException, OSError, DecodeError) as error:
+                    failure = f"{top}{name}: {sentence(error)}"
                     continue
                 if hashlib.sha256(data).hexdigest() == release.checksums:
                     return data
-                failure = f"{name}: the checksums are not those that were signed"
+                failure = f"{top}{name}: the checksums are not those that were signed"
         raise Stop(failure, check="checksums")
 
     def _urls(self, release: Release) -> list[str]:

@@ -2,6 +2,7 @@
 
 FOLDER/ab/abcd…         a bundle by its SHA-256
 FOLDER/blobs/ab/abcd…   one file of a bundle, the same for all bundles that hold it
+FOLDER/packed/          see `hub.artifacts.packing`
 FOLDER/incoming/        uploads under way; emptied at the start, since no upload outlives the hub
 """
 
@@ -13,6 +14,7 @@ import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from hub.artifacts.packing import PackedFiles
 from hub.errors import Invalid, NotFound, RequestError, TooLarge
 
 
@@ -117,11 +119,12 @@ class Unpacked:
 
 
 class BundleFiles(Blobs):
-    """Bundles below one folder, their single files in `blobs`, and uploads on their way."""
+    """Bundles below one folder, their single files in `blobs`, packed documents, and uploads on their way."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.blobs = Blobs(folder / "blobs")
+        self.packed = PackedFiles(folder / "packed")
         self._incoming = folder / "incoming"
         shutil.rmtree(self._incoming, ignore_errors=True)
         self._incoming.mkdir(parents=True, exist_ok=True)

@@ -13,6 +13,7 @@ from topics import bundle, codec, envelope
 from topics.channels import MANIFEST, MANIFEST_LIMIT, RELEASE_LIMIT
 from topics.documents import Manifest, Release
 from topics.lifecycle import TERMINAL
+from topics.trust import sha256
 
 _ENDED = ", ".join(f"'{state}'" for state in sorted(TERMINAL))
 
@@ -119,11 +120,12 @@ def _remove_files(store: Store, files: BundleFiles, removed: list[Row]) -> None:
         left = tx.all("SELECT sha256, checksums FROM artifacts")
     bundles = {row["sha256"] for row in left}
     blobs = {entry for row in left for entry in _hashes(row)}
+    files.packed.keep({sha256(bytes(row["checksums"])) for row in left})
     for row in removed:
         if row["sha256"] not in bundles:
             files.remove(row["sha256"])
-        for sha256 in _hashes(row) - blobs:
-            files.blobs.remove(sha256)
+        for digest in _hashes(row) - blobs:
+            files.blobs.remove(digest)
 
 
 def _hashes(row: Row) -> set[str]:

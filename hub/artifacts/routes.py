@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
-import hashlib
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -16,10 +14,11 @@ from litestar.status_codes import HTTP_200_OK
 
 from hub.artifacts import signedurls
 from hub.artifacts.limits import MAX_BUNDLE
-from hub.artifacts.serve import AnyRequest, answer
+from hub.artifacts.serve import TYPE, AnyRequest, answer
 from hub.artifacts.service import Artifacts
 from hub.artifacts.validate import UPLOAD_LIMIT
 from hub.conditional import is_known
+from hub.errors import NotFound
 
 ENVELOPE_TYPE: Final = "application/vnd.flaghoist.envelope+msgpack"
 READ: Final = (HttpMethod.GET, HttpMethod.HEAD)
@@ -167,9 +166,29 @@ class ArtifactsController(Controller):
         release_id: FromPath[str],
     ) -> Response[bytes]:
         """The same as a gzip file, for thin links."""
-        data, _ = artifacts.checksums(role, release_id)
-        packed = gzip.compress(data, mtime=0)
-        return _small(request, packed, hashlib.sha256(packed).hexdigest(), "application/octet-stream")
+        return _small(request, *artifacts.packed_checksums(role, release_id), TYPE)
+
+    @route(
+        "/{role:str}/{release_id:str}/changes/{name:str}",
+        http_method=READ,
+        opt={"access": "device"},
+        sync_to_thread=True,
+    )
+    def changes(
+        self,
+        request: AnyRequest,
+        artifacts: NamedDependency[Artifacts],
+        role: FromPath[str],
+        release_id: FromPath[str],
+        name: FromPath[str],
+    ) -> Response[bytes]:
+        """What leads from the checksums of the release `name` (its id and `.gz`) to this one's, as a gzip file."""
+        before = name.removesuffix(".gz")
+        if before == name:
+            raise NotFound(
+                f"There is no {name!r}; changes are called like the release that they lead from, .gz."
+            )
+        return _small(request, *artifacts.changes(role, release_id, before), TYPE)
 
     @route(
         "/{role:str}/{release_id:str}/release",

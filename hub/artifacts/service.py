@@ -23,6 +23,7 @@ from hub.errors import Conflict, NotFound, TooLarge
 from hub.events import Event, append
 from hub.store import Row, Store, Tx
 from hub.times import rfc3339
+from topics import bundle, changes
 from topics.documents import Release
 from topics.errors import TrustError
 from topics.trust import open_release, sha256
@@ -146,6 +147,23 @@ class Artifacts:
         with self._store.read() as tx:
             data = bytes(_artifact(tx, role, release_id)["checksums"])
         return data, sha256(data)
+
+    def packed_checksums(self, role: str, release_id: str) -> tuple[bytes, str]:
+        """Return the same document as a gzip file, and that file's SHA-256; raises `NotFound`."""
+        data, digest = self.checksums(role, release_id)
+        packed = self._files.packed.get(digest, lambda: data)
+        return packed, sha256(packed)
+
+    def changes(self, role: str, release_id: str, before: str) -> tuple[bytes, str]:
+        """Return what leads from the checksums of the release `before` to a release's, packed; raises `NotFound`."""
+        old, old_digest = self.checksums(role, before)
+        new, digest = self.checksums(role, release_id)
+
+        def make() -> bytes:
+            return changes.difference(bundle.parse_checksums(old), bundle.parse_checksums(new))
+
+        packed = self._files.packed.get(f"{digest}.{old_digest}", make)
+        return packed, sha256(packed)
 
     def envelope(self, role: str, release_id: str) -> tuple[bytes, str]:
         """Return a declared release's envelope and its SHA-256; raises `NotFound`."""

@@ -7,8 +7,8 @@ not vouch for.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any
 import click
 import msgspec
 
+from hub.artifacts.packing import pack
 from hub.artifacts.verify import verify_bundle
 from hub.cli import output
 from hub.cli.api import Hub, HubRefused
@@ -24,7 +25,8 @@ from hub.cli.errors import NotTrusted
 from hub.cli.exportfiles import ExportFolder
 from hub.cli.options import file_argument, hub_options, json_option
 from hub.errors import Invalid, SetupError
-from topics import bundle, codec, envelope, trust
+from topics import bundle, changes, codec, envelope, trust
+from topics.bundle import Checksums
 from topics.channels import MANIFEST_LIMIT
 from topics.documents import Desired, Manifest, Release, Root
 from topics.errors import DecodeError, TrustError
@@ -33,11 +35,12 @@ from topics.names import SEGMENTS
 
 @dataclass
 class Exported:
-    """What an export holds: roots by version, documents and releases."""
+    """What an export holds: roots by version, documents, releases and their checksums by id."""
 
     roots: list[bytes] = field(default_factory=list)
     documents: dict[str, bytes] = field(default_factory=dict)
     releases: dict[str, Release] = field(default_factory=dict)
+    checksums: dict[str, Checksums] = field(default_factory=dict)
 
 
 @click.command("export")
@@ -49,15 +52,16 @@ class Exported:
 def export(folder: Path, desired: bool, prune: bool, as_json: bool, hub: Hub) -> None:
     """Write manifests, releases, bundles and blobs as plain files that any web server can serve."""
     target = ExportFolder(folder)
-    made = Exported(roots=_roots(hub))
-    root = _open_roots(made.roots)
+    made = Exported(roots=roots_of(hub))
+    root = open_roots(made.roots)
     envelopes = _read_documents(hub, root, made, desired=desired)
     names: list[str] = []
     for data in envelopes:
-        release = _trusted(root, data)
+        release = trusted(root, data)
         if release.id not in made.releases:
             made.releases[release.id] = release
-            names += _export_release(hub, target, release, data)
+            names += _export_release(hub, target, release, data, made)
+    names += _export_changes(target, made)
     for version, data in enumerate(made.roots, 1):
         names.append(f"trust/roots/{version}")
         target.write(names[-1], data)
@@ -88,7 +92,8 @@ def export(folder: Path, desired: bool, prune: bool, as_json: bool, hub: Hub) ->
     )
 
 
-def _roots(hub: Hub) -> list[bytes]:
+def roots_of(hub: Hub) -> list[bytes]:
+    """Return every root of the hub, oldest first."""
     found: list[bytes] = []
     while True:
         try:
@@ -99,7 +104,8 @@ def _roots(hub: Hub) -> list[bytes]:
             raise
 
 
-def _open_roots(roots: list[bytes]) -> Root:
+def open_roots(roots: list[bytes]) -> Root:
+    """Return the last of `roots`; raises `NotTrusted` when one does not follow from that before it."""
     try:
         state = trust.pin_root(roots[0], trust.sha256(roots[0]))
         for data in roots[1:]:
@@ -149,27 +155,40 @@ def _document(root: Root, data: bytes, kind: str, type_: type[Any], name: str) -
         raise NotTrusted(f"{name} of the hub is not trusted ({error.detail}); ask who runs it") from None
 
 
-def _trusted(root: Root, data: bytes) -> Release:
+def trusted(root: Root, data: bytes) -> Release:
+    """Return the release in `data`; raises `NotTrusted` when the root's release keys have not signed it."""
     try:
         return trust.open_release(root, data)
     except TrustError as error:
         raise NotTrusted(f"a release that the hub offers is not trusted ({error.detail})") from None
 
 
-def _export_release(hub: Hub, target: ExportFolder, release: Release, data: bytes) -> Iterable[str]:
+def _export_changes(target: ExportFolder, made: Exported) -> Iterable[str]:
+    """Write what leads from each release to each other of its role: devices may go either way."""
+    for new, old in itertools.permutations(made.releases.values(), 2):
+        if new.role == old.role:
+            name = f"artifacts/{new.role}/{new.id}/changes/{old.id}.gz"
+            target.write(name, pack(changes.difference(made.checksums[old.id], made.checksums[new.id])))
+            yield name
+
+
+def _export_release(
+    hub: Hub, target: ExportFolder, release: Release, data: bytes, made: Exported
+) -> Iterable[str]:
     """Write what belongs to one release, blobs first; return the names of its files."""
     base = f"artifacts/{release.role}/{release.id}"
     checksums = hub.get(f"/{base}/checksums")
     if hashlib.sha256(checksums).hexdigest() != release.checksums:
         raise NotTrusted(f"the checksums of {release.id} are not those that were signed; publish it again")
-    files = {entry.sha256: entry.size for entry in bundle.parse_checksums(checksums).files}
+    made.checksums[release.id] = bundle.parse_checksums(checksums)
+    files = {entry.sha256: entry.size for entry in made.checksums[release.id].files}
     whole = target.holds(f"{base}/bundle", release.bundle.size)
     if not whole or not all(target.holds(f"artifacts/blobs/{sha}", size) for sha, size in files.items()):
         _fetch(hub, target, release, base)
     for sha256 in files:
         target.link(f"artifacts/blobs/{sha256}", f"{base}/blobs/{sha256}")
     target.write(f"{base}/checksums", checksums)
-    target.write(f"{base}/checksums.gz", gzip.compress(checksums, mtime=0))
+    target.write(f"{base}/checksums.gz", pack(checksums))
     target.write(f"{base}/release", data)
     return [
         f"{base}/bundle",

@@ -8,7 +8,6 @@ are text-like, half cannot be packed. Pairs take turns, so that a busy machine s
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import random
 import re
@@ -21,6 +20,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Final
@@ -29,11 +29,9 @@ if __package__ in (None, ""):  # run by its path
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from edge.config import Paths, Settings
-from edge.download import delta
 from edge.download.fetch import Fetcher, Sources, is_whole
 from edge.updating import stage
-from tests.benchmarks import updaters
-from tests.edge.blobs import layout
+from tests.benchmarks import delta, updaters
 from tests.edge.world import Built, build
 from topics import codec
 from topics.documents import Release
@@ -86,40 +84,17 @@ def compare(folder: Path, built: Built, rounds: int) -> dict[str, float]:
     }
 
 
-class Counted(SimpleHTTPRequestHandler):
-    """Serves a folder; counts what goes either way, headers and all."""
-
-    moved: int = 0
-
-    def do_GET(self) -> None:
-        Counted.moved += len(self.requestline) + 2 + len(self.headers.as_bytes())
-        self.wfile = _Counting(self.wfile)
-        super().do_GET()
+class Quiet(SimpleHTTPRequestHandler):
+    """Serves a folder and says nothing."""
 
     def log_message(self, *_: Any) -> None:
         """Say nothing."""
 
 
-class _Counting(io.BufferedIOBase):
-    def __init__(self, file: Any) -> None:
-        self._file = file
-
-    def write(self, data: Any) -> int:
-        Counted.moved += len(data)
-        return int(self._file.write(data))
-
-    def flush(self) -> None:
-        self._file.flush()
-
-
 @contextmanager
 def serving(folder: Path) -> Iterator[str]:
     """Serve `folder` and yield its URL."""
-
-    def handler(*arguments: Any) -> Counted:
-        return Counted(*arguments, directory=str(folder))
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
@@ -161,31 +136,6 @@ def take(url: str, release_file: str, state: str) -> None:
     print(int(found[1]) * 1024 / MB)
 
 
-def delta_overhead(folder: Path) -> tuple[int, int]:
-    """Return (bytes moved beside the one file that changed, that file's size) for a bundle of 50 files."""
-    chance = random.Random(1)
-    files = {f"files/lib/{n:02}.bin": chance.randbytes(20_000) for n in range(FILES - 2)}
-    same = {"files/app.txt": b"app"}
-    old = build(7, files | same, info={"version": "1.0.0"})
-    changed = chance.randbytes(20_000)
-    new = build(8, files | same | {"files/lib/07.bin": changed}, info={"version": "1.0.0"})
-    site = folder / "site"
-    for path, data in layout(new).items():
-        target = site / path.lstrip("/")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(data)
-    paths = Paths(folder / "state")
-    paths.make()
-    archive = folder / "archive"
-    archive.write_bytes(old.archive)
-    stage.stage(paths, old.release, archive, {})
-    with serving(site) as url:
-        Counted.moved = 0
-        assert delta.make(paths, new.release, fetcher(url), [old.id], {}), "the whole bundle would be fetched"
-    assert stage.stands(paths, new.release)
-    return Counted.moved - len(changed), len(changed)
-
-
 def say(text: str) -> None:
     print(text, file=sys.stderr)
 
@@ -214,12 +164,15 @@ def measure(folder: Path, sizes: tuple[int, ...]) -> dict[str, float]:
             statistics.median(verify() for _ in range(5)), 4
         )
         say(f"        {name} verifies the same archive in {figures[f'{name}_verify_seconds_{mb}mb']:.3f} s")
-    (folder / "delta").mkdir()
-    overhead, size = delta_overhead(folder / "delta")
-    say(f"delta: one file of {size} bytes in a bundle of {FILES} changed, {overhead} bytes moved beside it")
+    for name, secure in (("delta_overhead_bytes", False), ("delta_overhead_bytes_tls", True)):
+        (folder / name).mkdir()
+        figures[name] = delta.overhead(folder / name, secure=secure)
+        say(
+            f"delta{', TLS' if secure else ''}: one of {delta.FILES} files of {delta.CHANGED} bytes changed, "
+            f"{figures[name]} bytes moved beside it"
+        )
     figures["memory_growth_mb"] = round(peaks[-1] - peaks[0], 2)
     figures["memory_peak_mb"] = round(max(peaks), 1)
-    figures["delta_overhead_bytes"] = overhead
     return figures
 
 

@@ -7,8 +7,8 @@ import io
 import tarfile
 
 from tests.edge.world import Built, Source
-from topics import bundle
-from topics.bundle import FileEntry
+from topics import bundle, changes
+from topics.bundle import Checksums, FileEntry
 from topics.trust import sha256
 
 
@@ -39,6 +39,13 @@ def layout(built: Built) -> dict[str, bytes]:
         f"{top}/checksums.gz": gzip.compress(checksums, mtime=0),
         **{f"{top}/blobs/{entry.sha256}": data for entry, data in files},
     }
+
+
+def lead(old: Built, new: Built) -> dict[str, bytes]:
+    """Return the URL path and body of what leads from the checksums of `old` to those of `new`."""
+    before, after = (Checksums([entry for entry, _ in contents(one)]) for one in (old, new))
+    path = f"/artifacts/{new.release.role}/{new.id}/changes/{old.id}.gz"
+    return {path: gzip.compress(changes.difference(before, after), mtime=0)}
 
 
 def offer(source: Source, built: Built) -> Built:

@@ -17,9 +17,10 @@ from edge.download import delta
 from edge.download.fetch import Fetcher, Sources
 from edge.errors import Stop
 from edge.updating import stage
-from tests.edge.blobs import by_path, contents, layout, offer
+from tests.edge.blobs import by_path, contents, layout, lead, offer
 from tests.edge.world import QUICK, Box, Built, Source, build, tree
 from topics.bundle import Checksums, FileEntry
+from topics.changes import difference
 from topics.documents import Bundle
 
 CHANCE = random.Random(5)
@@ -59,20 +60,50 @@ def asked(source: Source) -> list[str]:
 
 def test_a_release_that_differs_in_one_file_fetches_that_file_alone(paths: Paths, source: Source) -> None:
     offer(source, NEW)
+    source.files |= lead(OLD, NEW)
     assert make(paths, source)
     new_files = {MOVED, by_path(NEW)["bundle.json"], by_path(NEW)["files/app.txt"]}
-    assert asked(source)[0] == "checksums.gz"
+    assert asked(source)[0] == f"changes/{OLD.id}.gz"
     assert {path.removeprefix("blobs/") for path in asked(source)[1:]} == new_files
     assert tree(paths.release(NEW.id)) == {entry.path: data for entry, data in contents(NEW)}
     assert stage.stands(paths, NEW.release) and stage.stands(paths, OLD.release)
     assert paths.checksums(NEW.id).read_bytes() == layout(NEW)[f"{TOP}/checksums"]
 
 
+OTHER = lead(build(9), build(10))
+CHANGES = [
+    pytest.param(b"", id="none"),
+    pytest.param(b"not gzip", id="not gzip"),
+    pytest.param(gzip.compress(b"{}"), id="no changes"),
+    pytest.param(gzip.compress(bytes(50_000_000)), id="without end"),
+    pytest.param(next(iter(OTHER.values())), id="of others"),
+    pytest.param(gzip.compress(difference(Checksums([]), Checksums([]))), id="that change nothing"),
+]
+
+
+@pytest.mark.parametrize("changes", CHANGES)
+def test_with_changes_of_no_use_the_whole_checksums_are_taken(
+    paths: Paths, source: Source, changes: bytes
+) -> None:
+    offer(source, NEW)
+    source.files[f"{TOP}/changes/{OLD.id}.gz"] = changes
+    assert make(paths, source)
+    assert asked(source)[:2] == [f"changes/{OLD.id}.gz", "checksums.gz"]
+    assert stage.stands(paths, NEW.release)
+
+
+def test_a_device_that_lost_its_checksums_asks_for_the_whole(paths: Paths, source: Source) -> None:
+    offer(source, NEW)
+    paths.checksums(OLD.id).write_bytes(b"")
+    assert make(paths, source)
+    assert asked(source)[0] == "checksums.gz"
+
+
 def test_checksums_that_are_there_unpacked_only_do_as_well(paths: Paths, source: Source) -> None:
     offer(source, NEW)
     del source.files[f"{TOP}/checksums.gz"]
     assert make(paths, source)
-    assert asked(source)[:2] == ["checksums.gz", "checksums"]
+    assert asked(source)[1:3] == ["checksums.gz", "checksums"]
 
 
 def test_a_file_that_only_moved_is_not_fetched(paths: Paths, source: Source) -> None:
@@ -235,7 +266,8 @@ def cut(handler: BaseHTTPRequestHandler, data: bytes) -> None:
 def test_a_file_whose_download_breaks_off_resumes(paths: Paths, source: Source) -> None:
     """D3."""
     offer(source, NEW)
-    source.faults = [source.serve, cut]  # the checksums, then the first file
+    source.files |= lead(OLD, NEW)
+    source.faults = [source.serve, cut]  # the changes, then the first file
     assert make(paths, source)
     assert [request.get("Range") is not None for request in source.requests[1:3]] == [False, True]
 

@@ -7,18 +7,20 @@ import hashlib
 import io
 import json
 import tarfile
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hub.artifacts import signedurls
 from hub.artifacts.pace import Pace
+from hub.artifacts.packing import PackedFiles
 from hub.artifacts.retention import KEEP_MS, Held, Needs, reasons
 from hub.caller import rule
 from hub.deployment.service import Deployment
 from hub.rekey import sign_again_if_moved
 from tests.hub.world import World, make_bundle
-from topics import bundle
+from topics import bundle, changes
 from topics.documents import Requires
 from topics.envelope import open_envelope
 
@@ -40,10 +42,13 @@ def tar_gz(files: dict[str, tuple[bytes, int]]) -> bytes:
 # Serving
 
 
-@pytest.mark.parametrize("what", ["bundle", "checksums", "checksums.gz", "release", "blobs/{blob}"])
+@pytest.mark.parametrize(
+    "what", ["bundle", "checksums", "checksums.gz", "changes/{before}.gz", "release", "blobs/{blob}"]
+)
 def test_head_says_what_get_would_and_a_known_etag_is_not_sent_again(world: World, what: str) -> None:
     base = f"/artifacts/kiosk/{world.publish(1)}"
-    path = f"{base}/{what.format(blob=hashlib.sha256(INFO).hexdigest())}"
+    name = what.format(before=world.publish(2), blob=hashlib.sha256(INFO).hexdigest())
+    path = f"{base}/{name}"
     whole = world.client.get(path)
     head = world.client.head(path)
     assert (whole.status_code, head.status_code, head.content) == (200, 200, b"")
@@ -70,6 +75,46 @@ def test_every_file_of_a_bundle_is_a_blob_by_its_hash(world: World) -> None:
 def test_the_checksums_come_packed_too(world: World) -> None:
     base = f"/artifacts/kiosk/{world.publish(1)}/checksums"
     assert gzip.decompress(world.client.get(f"{base}.gz").content) == world.client.get(base).content
+
+
+def test_changes_lead_from_the_checksums_of_one_release_to_those_of_another(world: World) -> None:
+    old = world.publish(1, packed=make_bundle(**{"files/a": b"1", "files/b": b"1", "files/c": b"1"}))
+    new = world.publish(2, packed=make_bundle(**{"files/a": b"1", "files/b": b"2", "files/d": b"1"}))
+    for before, after in ((old, new), (new, old), (old, old)):
+        packed = world.client.get(f"/artifacts/kiosk/{after}/changes/{before}.gz").content
+        documents = [world.client.get(f"/artifacts/kiosk/{one}/checksums").content for one in (before, after)]
+        assert changes.apply(bundle.parse_checksums(documents[0]), gzip.decompress(packed)) == documents[1]
+
+
+@pytest.mark.parametrize("name", ["kiosk-9-aaaaaaaaaaaa.gz", "{release}", "..gz", ".gz"])
+def test_changes_from_what_is_not_there_are_not_found(world: World, name: str) -> None:
+    release = world.publish(1)
+    answer = world.client.get(f"/artifacts/kiosk/{release}/changes/{name.format(release=release)}")
+    assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
+
+
+def test_what_is_packed_is_packed_once_and_again_when_it_was_damaged(tmp_path: Path) -> None:
+    packed = PackedFiles(tmp_path)
+    made = []
+
+    def make() -> bytes:
+        made.append(1)
+        return b"document"
+
+    for data in (None, None, b"", b"x" * 50, None):
+        if data is not None:
+            (tmp_path / "a.b.gz").write_bytes(data)
+        assert gzip.decompress(packed.get("a.b", make)) == b"document"
+        assert [path.name for path in tmp_path.iterdir()] == ["a.b.gz"]
+    assert len(made) == 3
+
+
+def test_what_was_packed_goes_with_either_document_that_it_was_made_from(tmp_path: Path) -> None:
+    packed = PackedFiles(tmp_path)
+    for name in ("a", "b", "a.b", "b.a", "b.c"):
+        packed.get(name, bytes)
+    packed.keep({"b", "c"})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b.c.gz", "b.gz"]
 
 
 @pytest.mark.parametrize("name", ["0" * 64, "..", "x" * 64, "abc", "A" * 64])
@@ -366,11 +411,13 @@ def test_what_is_gone_is_no_lock_and_no_waypoint_until_it_is_published_again(wor
 def test_files_of_what_goes_are_deleted_but_not_those_that_others_share(world: World) -> None:
     alone = make_bundle(**{"files/a": b"only here"})
     release = world.publish(1, packed=alone)
-    world.publish(2)
+    for name in (release, world.publish(2)):
+        assert world.client.get(f"/artifacts/kiosk/{name}/checksums.gz").status_code == 200
     with world.store.write() as tx:
         tx.execute("UPDATE releases SET state = 'superseded' WHERE id = :id", {"id": release})
     world.now += 31 * DAY
     assert world.client.post("/artifacts/retention").json()["removed"] == [release]
     assert not world.files.path(hashlib.sha256(alone).hexdigest()).exists()
     assert not world.files.blobs.path(hashlib.sha256(b"only here").hexdigest()).exists()
+    assert len(list((world.files.path("00").parent.parent / "packed").iterdir())) == 1
     assert world.files.blobs.path(hashlib.sha256(INFO).hexdigest()).exists()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from hub.caller import rule
 from tests.hub.cli.conftest import Flaghoist
 from tests.hub.world import World, make_bundle
 from tests.topics import kit
@@ -47,6 +48,23 @@ def test_every_file_has_the_path_and_the_bytes_of_the_hub(
         f"{base}/bundle", f"{base}/checksums", f"{base}/checksums.gz", f"{base}/release",
         *(f"{place}/{sha256}" for sha256 in blobs for place in (f"{base}/blobs", "artifacts/blobs")),
     }  # fmt: skip
+
+
+def test_changes_between_the_exported_releases_are_the_hubs(
+    flaghoist: Flaghoist, real: World, offered: str, tmp_path: Path
+) -> None:
+    real.deployment.complete(offered, rule("gate"))
+    second = real.publish(2)
+    assert real.promote(second, "canary").status_code == 200
+    ran = flaghoist("release", "export", tmp_path, "--json")
+    assert ran.json["releases"] == [offered, second]
+    found = {name: data for name, data in files(tmp_path).items() if "/changes/" in name}
+    assert set(found) == {
+        f"artifacts/kiosk/{offered}/changes/{second}.gz",
+        f"artifacts/kiosk/{second}/changes/{offered}.gz",
+    }
+    for name, content in found.items():
+        assert real.client.get(f"/{name}").content == content
 
 
 def test_a_device_trusts_what_was_exported(
