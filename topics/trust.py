@@ -197,6 +197,12 @@ def accept_desired(
     return TrustState(state.root, state.root_bytes, marks, floors), TrustedDesired(desired, lock)
 
 
+def accept_release(state: TrustState, data: bytes, *, role: str) -> tuple[TrustState, Release]:
+    """Return the state that has seen a release which came by hand, with no manifest, and the release."""
+    release = open_release(state.root, data, role=role)
+    return TrustState(state.root, state.root_bytes, state.marks, _raised(state, [release])), release
+
+
 def accept_config(state: TrustState, device_id: str, data: bytes) -> Config:
     """Return the config bundle of a registration. Its freshness is that of the exchange it answers."""
     payload = _deployment_payload(state, data, "config", MANIFEST_LIMIT)

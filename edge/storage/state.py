@@ -39,6 +39,10 @@ class Installed(msgspec.Struct, frozen=True):
     since: int = 0
 
 
+ByHand = Literal["", "install", "rollback"]
+"""What a technician ordered at the device itself; "" for what the hub wants."""
+
+
 class Update(msgspec.Struct, frozen=True, kw_only=True):
     """The `attempt`-th attempt this device ever made at a release (the hub orders reports by it, so it never
     starts anew), the `tries`-th repetition after failed ones. `phases` are ms per state; `entered` is the wall
@@ -56,6 +60,7 @@ class Update(msgspec.Struct, frozen=True, kw_only=True):
     lasting: bool = False
     command: str = ""
     retry: bool = False
+    by_hand: ByHand = ""
     fail_by: str = ""
     starts: int = 0
     activations: int = 0

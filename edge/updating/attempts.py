@@ -5,8 +5,9 @@ from __future__ import annotations
 from edge.beliefs import Beliefs, Refusal
 from edge.storage import records, state
 from edge.storage.memory import Memory
-from edge.storage.state import State, Update
+from edge.storage.state import ByHand, State, Update
 from edge.updating import transition
+from topics.documents import Release
 from topics.eligibility import Decision
 from topics.messages import Boot, UpdateResult
 
@@ -41,6 +42,27 @@ def begun(
     )
     return transition.step(
         records.changed(counted, update=attempt), "downloading", wall, held.memory.boot, begin=True
+    )
+
+
+def by_hand(base: State, known: Memory, release: Release, order: ByHand, wall: int) -> State:
+    """Return `base` with a new attempt at what a technician ordered, begun at `wall` (ms), and its report.
+
+    To the hub going back is no failure of the release that is gone back to, nor an update to it: it is `ordered`.
+    """
+    counted = state.with_attempt(base, release.id)
+    attempt = Update(
+        release=release,
+        sources=[],
+        attempt=counted.attempts[release.id],
+        cause="ordered" if order == "rollback" else "own",
+        segment=known.segment,
+        reason=f"{order} by a technician",
+        by_hand=order,
+        entered=wall,
+    )
+    return transition.step(
+        records.changed(counted, update=attempt), "downloading", wall, known.boot, begin=True
     )
 
 

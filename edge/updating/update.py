@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from edge import beliefs, safemode
+from edge.byhand import rules
 from edge.config import Paths, Settings
 from edge.download import delta
 from edge.download.fetch import Fetcher
@@ -122,7 +123,9 @@ class Updater:
         fetcher = self._tools.fetcher(self._update.sources)
         installed = (self._state.running, self._state.previous)
         held = [each.release.id for each in installed if each]
-        if delta.make(self._paths, release, fetcher, held, self._tools.variables):
+        # What a technician brought is here whole: nobody needs to be asked for parts of it.
+        brought = bool(self._update.by_hand)
+        if not brought and delta.make(self._paths, release, fetcher, held, self._tools.variables):
             self._to("verified")
         else:
             archive = fetcher.fetch(release, self._paths.downloads)
@@ -141,7 +144,10 @@ class Updater:
             self._state,
             retry=release.id if self._update.retry else None,
         )
-        decision = facts.verdict(held, own, now)
+        if self._update.by_hand:
+            decision = rules.judge(held.memory.trust, own, release, held.memory.trust.time(now), older=True)
+        else:
+            decision = facts.verdict(held, own, now)
         if not decision.eligible:
             raise Stop(decision.reason, cause="ordered", check=decision.check)
         if decision.release is None or decision.release.id != release.id:
@@ -216,13 +222,17 @@ class Updater:
         running = Installed(release, self._tools.clock.wall() // 1000)
         # One that `redeploy` brought through probation ends a stay in safe mode.
         reason = f"{release.id} was committed"
+        failed = [known for known in self._state.failed if known != release.id]
+        if self._update.by_hand == "rollback" and self._state.running_id:
+            # Or the hub, which still wants it, would have it back at the next decision.
+            failed = [*failed, self._state.running_id]
         committed = records.changed(
             safemode.left(self._state, reason, self._memory.boot, self._tools.clock.wall() // 1000),
             running=running,
             previous=self._state.running or self._state.previous,
             failures=0,
             service="",
-            failed=[known for known in self._state.failed if known != release.id],
+            failed=failed[-state.MAX_FAILED :],
         )
         self._to("committed", base=committed)
 

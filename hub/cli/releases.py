@@ -16,6 +16,7 @@ from hub.cli import builder, output, releasefolder, verify
 from hub.cli.api import Hub
 from hub.cli.errors import NotTrusted, Refused
 from hub.cli.export import export
+from hub.cli.exportsingle import export_file
 from hub.cli.files import read_small
 from hub.cli.gitrepo import Repository
 from hub.cli.options import (
@@ -272,3 +273,4 @@ def _with_progress(file: IO[bytes], made: Release) -> Iterator[bytes]:
 
 add_to(release)
 release.add_command(export)
+release.add_command(export_file)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -133,3 +134,32 @@ def test_bundles_that_nothing_needs_are_named_before_they_go(
     ]  # fmt: skip
     assert flaghoist("release", "prune", "--json").json["removed"] == [old]
     assert flaghoist("release", "prune", "--json").json["removed"] == []
+
+
+def test_one_release_is_exported_as_one_file_that_is_the_same_each_time(
+    flaghoist: Flaghoist, real: World, offered: str, tmp_path: Path
+) -> None:
+    stick = tmp_path / "stick" / "kiosk.flag"
+    ran = flaghoist("release", "export-file", offered, stick, "--json")
+    assert (ran.code, ran.json["release"], ran.json["roots"]) == (0, offered, 1), ran.err
+    with tarfile.open(stick) as tar:
+        names = tar.getnames()
+        contents = {name: tar.extractfile(name).read() for name in names}  # type: ignore[union-attr]
+    base = f"artifacts/kiosk/{offered}"
+    assert names == ["trust/roots/1", f"{base}/release", f"{base}/bundle"]
+    for name, content in contents.items():
+        assert real.client.get(f"/{name}").content == content, name
+    first = stick.read_bytes()
+    assert flaghoist("release", "export-file", offered, stick).code == 0
+    assert stick.read_bytes() == first
+    assert list(stick.parent.iterdir()) == [stick]
+
+
+def test_a_release_that_nobody_signed_gets_into_no_file(
+    flaghoist: Flaghoist, real: World, offered: str, tmp_path: Path
+) -> None:
+    with real.store.write() as tx:
+        tx.execute("UPDATE releases SET envelope = :other", {"other": b"x"})
+    ran = flaghoist("release", "export-file", offered, tmp_path / "stick" / "a")
+    assert (ran.code, ran.err.count("\n")) == (5, 1), ran.err
+    assert not (tmp_path / "stick").exists() or list((tmp_path / "stick").iterdir()) == []
