@@ -1,13 +1,14 @@
 """Running hooks and checks: other people's programs, under a time limit.
 
 Exit 0 is ok, 75 (EX_TEMPFAIL) means try later, 76 that it takes effect once the machine was restarted, anything else
-failed; the last line on stderr is the reason.
-At the limit the whole process group is killed.
+failed; the last line on stderr is the reason. A machine that has no room to start a program (disk, memory, processes,
+open files) is no fault of the program: try later. At the limit the whole process group is killed.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -23,6 +24,19 @@ from edge.errors import Stop
 
 LATER: Final = 75
 RESTART: Final = 76
+CANNOT_RUN: Final = 126
+_PROGRAMS_FAULT: Final = frozenset(
+    (
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.EISDIR,
+        errno.EACCES,
+        errno.EPERM,
+        errno.ENOEXEC,
+        errno.ELOOP,
+        errno.E2BIG,
+    )
+)
 Verb = Literal["probe", "install", "activate", "confirm", "rollback", "safe-mode"]
 _PASSED: Final = ("PATH", "HOME", "LANG", "TZ", "TMPDIR", "XDG_RUNTIME_DIR", "DOCKER_HOST")
 
@@ -153,7 +167,8 @@ def run(
                 code, "" if code == 0 else _last_line(errors.fileno()) or f"{label} ended with {code}"
             )
     except OSError as error:
-        return Result(126, f"{label} cannot run: {error.strerror}")
+        code = CANNOT_RUN if error.errno in _PROGRAMS_FAULT else LATER
+        return Result(code, f"{label} cannot run: {error.strerror}")
 
 
 def _last_line(handle: int) -> str:

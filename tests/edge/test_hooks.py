@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -117,6 +119,24 @@ def test_a_hook_without_interpreter_has_failed(paths: Paths) -> None:
     path = hook(paths, "")
     path.write_text("#!/no/such/interpreter\n")
     assert "cannot run" in call(paths).reason
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EMFILE, errno.EAGAIN, errno.ENOMEM, errno.EIO])
+def test_a_machine_that_cannot_start_a_program_now_does_it_later(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """D2: else a disk that is full for a moment would condemn a good release."""
+    hook(paths, "")
+
+    def refuses(*_: Any, **__: Any) -> Any:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("edge.updating.hooks.tempfile.TemporaryFile", refuses)
+        result = call(paths)
+    assert result.later
+    assert result.reason.endswith(f"cannot run: {os.strerror(number)}")
+    assert call(paths).ok
 
 
 def test_later_is_asked_again_until_the_limit() -> None:
