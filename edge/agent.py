@@ -155,11 +155,19 @@ class Agent:
                 self._respawns += 1
                 self._heartbeat()
                 return
-        self._respawns = 0
-        self._check_at = self._now + self._settings.check_seconds
+        self._plan_check(code)
         self._take_roots()
         self._heartbeat()
         self.consider()
+
+    def _plan_check(self, code: int) -> None:
+        pause = self._settings.check_seconds
+        if code:
+            # What it was about (a repair, a confirmation, tidying up) is not put off to the next regular look.
+            log.warning("the update process ended with %d", code)
+            pause = min(pause, schedule.jitter(self._settings, self._respawns))
+        self._respawns = self._respawns + 1 if code else 0
+        self._check_at = self._now + pause
 
     def _tick(self) -> None:
         now = self._now
