@@ -45,6 +45,9 @@ from hub.leader import Leader
 from hub.metrics import Metrics, database, parts
 from hub.prepare import prepare_types
 from hub.pulse import Pulse
+from hub.recovery.rules import Limits
+from hub.recovery.service import Recovery
+from hub.recovery.watch import Watch
 from hub.registry import revoked
 from hub.registry.service import Endpoints, Registry
 from hub.rekey import sign_again_if_due, sign_again_if_moved
@@ -187,7 +190,7 @@ async def _services(
         signer.fleet,
         lambda: hoisting.client("127.0.0.1", broker.service_port, credentials.context()),
     )
-    leader = Leader(store, deployment, observed_since)
+    leader = Leader(store, deployment, Watch(store, signer, now_ms, _limits(settings)), observed_since)
     streams = Streams(store)
     streams.start()
     doorkeeper = Doorkeeper(
@@ -248,6 +251,7 @@ async def _services(
         deployment=deployment,
         catalogue=Catalogue(store, signer, sources, now_ms),
         artifacts=artifacts,
+        recovery=Recovery(store, signer, now_ms, chaos=settings.chaos),
         observed=Observed(observed_since, signer.fleet, zones),
         health=health,
         clock=Clock(now_ms),
@@ -283,6 +287,15 @@ async def _services(
     stack.push_async_callback(_stop_server, server, serving, streams)
     while not server.started and not serving.done():
         await asyncio.sleep(0.01)
+
+
+def _limits(settings: config.Settings) -> Limits:
+    return Limits(
+        failures=settings.quarantine_failures,
+        drift_hours=settings.quarantine_drift_hours,
+        restarts=settings.quarantine_restarts,
+        storm_percent=settings.quarantine_storm,
+    )
 
 
 def _ingest(

@@ -14,6 +14,7 @@ import msgspec
 
 from hub.artifacts.limits import MAX_BUNDLE
 from hub.errors import SetupError
+from hub.recovery.rules import Limits
 from hub.store import Store
 from hub.telemetry.retention import Keep
 from hub.telemetry.sinks.loki import push_url
@@ -37,7 +38,7 @@ class Address(msgspec.Struct, frozen=True):
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What an operator says at the start. `public_*` are what devices are told, when it differs; `loki` is where
     raw lines are pushed, empty for nowhere; `keep_*` are days; `mirrors` are URL templates of bundles, `max_bundle`
-    is in bytes and `download_rate` in bytes a second, 0 for no ceiling."""
+    is in bytes and `download_rate` in bytes a second, 0 for no ceiling; `quarantine_*` are the `Limits` of recovery."""
 
     data: Path
     fleet: str
@@ -54,6 +55,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     mirrors: str = ""
     max_bundle: int = MAX_BUNDLE
     download_rate: int = 0
+    quarantine_failures: int = Limits().failures
+    quarantine_drift_hours: int = Limits().drift_hours
+    quarantine_restarts: int = Limits().restarts
+    quarantine_storm: int = Limits().storm_percent
+    chaos: bool = False
 
 
 def parse_address(text: str) -> Address:

@@ -7,6 +7,7 @@ from typing import cast
 
 import msgspec
 
+from hub.errors import Conflict
 from hub.signer import Signer
 from hub.store import Row, Tx
 from topics.channels import DESIRED
@@ -56,6 +57,21 @@ def quarantine_of(row: Row) -> str:
     """Return why a device's row holds its updates back, "" where it does not."""
     rule, reason = row["quarantine_rule"], row["quarantine_reason"]
     return f"{rule}: {reason}"[:1024] if rule else ""
+
+
+def check_lock(tx: Tx, release_id: str, role: str) -> None:
+    """Raise `Conflict` unless a device of `role` can be locked to a release: published, with its bundle stored."""
+    row = tx.one("SELECT role, state FROM releases WHERE id = :id", {"id": release_id})
+    if row is None or row["role"] != role or row["state"] == "draft":
+        raise Conflict(
+            f"{release_id} is not a published release of role {role}; a device can only be locked to one.",
+            rule="version_lock",
+        )
+    if tx.one("SELECT 1 AS there FROM artifacts WHERE release_id = :id", {"id": release_id}) is None:
+        raise Conflict(
+            f"The bundle of {release_id} is no longer stored; publish the release again, then lock the device.",
+            rule="version_lock",
+        )
 
 
 def _pending(tx: Tx, key: int) -> list[Command]:

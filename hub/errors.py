@@ -16,7 +16,7 @@ Anything else that escapes is our own bug: a 500, logged with its traceback, sho
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class HubError(Exception):
@@ -28,15 +28,19 @@ class SetupError(HubError):
 
 
 class RequestError(HubError):
-    """The caller asked for something that is refused. `rule` is a stable word for the rule that refused."""
+    """The caller asked for something that is refused. `rule` is a stable word for the rule that refused.
+
+    `more` are further members of the problem document: what a program needs that the sentence only names.
+    """
 
     status: ClassVar[int] = 400
     title: ClassVar[str] = "Bad request"
 
-    def __init__(self, detail: str, *, rule: str = "") -> None:
+    def __init__(self, detail: str, *, rule: str = "", **more: Any) -> None:
         super().__init__(detail)
         self.detail = detail
         self.rule = rule
+        self.more = more
 
 
 class NotFound(RequestError):  # noqa: N818  (named by outcome)

@@ -31,6 +31,8 @@ from hub.idempotency import Answers, Idempotency
 from hub.live import LiveController
 from hub.metrics import Metrics, MetricsController
 from hub.problems import HANDLERS
+from hub.recovery.routes import ChaosController, CommandsController, RecoveryController
+from hub.recovery.service import Recovery
 from hub.registry.routes import RegistryController
 from hub.registry.service import Registry
 from hub.shared import Health, SharedController
@@ -56,6 +58,7 @@ class Services(msgspec.Struct, frozen=True):
     deployment: Deployment
     catalogue: Catalogue
     artifacts: Artifacts
+    recovery: Recovery
     observed: Observed
     health: Health
     clock: Clock
@@ -126,6 +129,9 @@ def application(services: Services, authenticator: Authenticator, version: str) 
             RegistryController,
             DeploymentController,
             ArtifactsController,
+            RecoveryController,
+            CommandsController,
+            ChaosController,
             TelemetryController,
             IntakeController,
             TimelineController,

@@ -1,4 +1,5 @@
-"""What exactly one process does: seal events and judge rollouts, as soon as anything was committed."""
+"""What exactly one process does, as soon as anything was committed: hold back devices in trouble, judge rollouts, seal
+events."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ import structlog
 from hub import events
 from hub.deployment.judge import judge
 from hub.deployment.service import Deployment
+from hub.recovery.watch import Watch
 from hub.store import Store, StoreBusy, StoreFull
 from hub.times import now_ms
 from hub.wake import Wake
@@ -23,9 +25,12 @@ _log = structlog.get_logger("hub.leader")
 class Leader:
     """Runs until cancelled. `observed_since` is when ingest last caught up (ms)."""
 
-    def __init__(self, store: Store, deployment: Deployment, observed_since: Callable[[], int]) -> None:
+    def __init__(
+        self, store: Store, deployment: Deployment, recovery: Watch, observed_since: Callable[[], int]
+    ) -> None:
         self._store = store
         self._deployment = deployment
+        self._recovery = recovery
         self._observed_since = observed_since
         self.wake = Wake()
         """To be called when something was committed, or time has passed."""
@@ -51,7 +56,8 @@ class Leader:
             await self.wake.wait()
 
     def look(self) -> None:
-        """Judge what is under way, then seal what was written."""
+        """See who is in trouble, judge what is under way without them, then seal what was written."""
+        self._recovery.look()
         changed = judge(self._store, self._deployment, now=now_ms(), observed_since=self._observed_since())
         for release_id in changed:
             _log.info("rollout changed by rule", release=release_id)

@@ -16,6 +16,7 @@ from hub import config, usage
 from hub.artifacts.limits import MAX_BUNDLE
 from hub.errors import SetupError
 from hub.logs import configure
+from hub.recovery.rules import Limits
 from hub.telemetry.retention import LEAST_DAYS, Keep
 
 EXIT_SETUP = 3
@@ -105,6 +106,40 @@ def cli() -> None:
     type=click.IntRange(0),
     help="Ceiling of all downloads together, in bytes a second; 0 for none.",
 )
+@click.option(
+    "--quarantine-failures",
+    default=Limits().failures,
+    show_default=True,
+    type=click.IntRange(0, 100),
+    help="Activations in a row that fail before a device is held back; 0 for never.",
+)
+@click.option(
+    "--quarantine-drift-hours",
+    default=Limits().drift_hours,
+    show_default=True,
+    type=click.IntRange(0, 8_760),
+    help="Hours a drift may stay before a device is held back; 0 for ever.",
+)
+@click.option(
+    "--quarantine-restarts",
+    default=Limits().restarts,
+    show_default=True,
+    type=click.IntRange(0, 10_000),
+    help="Restarts of its service within an hour before a device is held back; 0 for any number.",
+)
+@click.option(
+    "--quarantine-storm",
+    default=Limits().storm_percent,
+    show_default=True,
+    type=click.IntRange(0, 100),
+    help="Percent of a role held back within an hour that are an alert; 0 for none.",
+)
+@click.option(
+    "--chaos/--no-chaos",
+    default=False,
+    show_default=True,
+    help="Let admins make updates fail, for tests on a fleet that is meant for it.",
+)
 def up(
     data: Path,
     fleet: str,
@@ -121,6 +156,11 @@ def up(
     mirrors: str,
     max_bundle: int,
     download_rate: int,
+    quarantine_failures: int,
+    quarantine_drift_hours: int,
+    quarantine_restarts: int,
+    quarantine_storm: int,
+    chaos: bool,
 ) -> None:
     """Run everything on one machine, Mosquitto included, until SIGTERM or Ctrl-C.
 
@@ -147,6 +187,11 @@ def up(
             mirrors=config.check_mirrors(mirrors),
             max_bundle=max_bundle,
             download_rate=download_rate,
+            quarantine_failures=quarantine_failures,
+            quarantine_drift_hours=quarantine_drift_hours,
+            quarantine_restarts=quarantine_restarts,
+            quarantine_storm=quarantine_storm,
+            chaos=chaos,
         )
         asyncio.run(_serve(settings))
     except SetupError as error:

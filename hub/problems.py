@@ -37,7 +37,7 @@ def problem(
 def on_request_error(_request: AnyRequest, error: RequestError) -> Response[dict[str, Any]]:
     """A refusal of ours."""
     headers = {"WWW-Authenticate": "Bearer"} if isinstance(error, Unauthorised) else None
-    return problem(error.status, error.title, error.detail, rule=error.rule, headers=headers)
+    return problem(error.status, error.title, error.detail, rule=error.rule, headers=headers, **error.more)
 
 
 def on_http_exception(request: AnyRequest, error: HTTPException) -> Response[dict[str, Any]]:

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from hub.deployment import counts
 from hub.deployment.manifests import policy_of
+from hub.recovery.alerts import quarantine_alerts
 from hub.registry.rules import SILENT_AFTER
 from hub.store import Tx
 from topics.channels import BY_NAME
@@ -137,6 +138,7 @@ def _alerts(tx: Tx, rows: list[dict[str, Any]], now: int) -> list[dict[str, str]
         {"kind": "rollout_halted", "subject": row["id"], "text": f"{row['id']} halted: {row['reason']}"}
         for row in tx.all("SELECT id, reason FROM releases WHERE state = 'halted' ORDER BY id")
     ]
+    alerts += quarantine_alerts(tx, now)
     totals = _totals(rows)
     if totals["safe_mode"]:
         alerts.append(

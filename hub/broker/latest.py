@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Final
 
+from hub.broker import restarts
 from hub.broker.arrivals import Uplink
 from hub.broker.beats import Beats
 from hub.broker.devices import Device
@@ -53,6 +54,7 @@ def put(tx: Tx, batch: Batch, devices: Mapping[str, Device], now: int) -> None:
         for device_id, beats in batch.beats.items()
         if (device := devices.get(device_id)) is not None
     ]
+    restarts.put(tx, heard, now)
     known = _known(tx, [key for key, _ in heard])
     rows = _Rows()
     add_row, added, turned, of = rows.newer.append, rollups.added, rollups.turned, known.get

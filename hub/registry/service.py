@@ -10,8 +10,8 @@ import msgspec
 
 from hub import trustroots
 from hub.caller import Caller
-from hub.desired import hoist_desired
-from hub.errors import Conflict, NotFound, PreconditionFailed, Unauthorised
+from hub.desired import check_lock, hoist_desired
+from hub.errors import NotFound, PreconditionFailed, Unauthorised
 from hub.events import Event, append
 from hub.identity.ca import LEAF_DAYS, Authority
 from hub.registry import nonce, revoked, rules
@@ -203,7 +203,7 @@ class Registry:
             if {"role", "version_lock"} & changes.keys():
                 lock = changes.get("version_lock", row["version_lock"])
                 if lock is not None:
-                    _check_lock(tx, lock, changes.get("role", row["role"]))
+                    check_lock(tx, lock, changes.get("role", row["role"]))
             before = {field: row[field] for field in changes}
             if not changes:
                 return
@@ -305,17 +305,3 @@ def _known(row: Row | None) -> rules.KnownDevice | None:
         rekey_allowed=bool(row["rekey_allowed"]),
         revoked=row["revoked_at"] is not None,
     )
-
-
-def _check_lock(tx: Tx, release_id: str, role: str) -> None:
-    row = tx.one("SELECT role, state FROM releases WHERE id = :id", {"id": release_id})
-    if row is None or row["role"] != role or row["state"] == "draft":
-        raise Conflict(
-            f"{release_id} is not a published release of role {role}; a device can only be locked to one.",
-            rule="version_lock",
-        )
-    if tx.one("SELECT 1 AS there FROM artifacts WHERE release_id = :id", {"id": release_id}) is None:
-        raise Conflict(
-            f"The bundle of {release_id} is no longer stored; publish the release again, then lock the device.",
-            rule="version_lock",
-        )

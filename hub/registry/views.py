@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from hub.desired import quarantine_of
 from hub.errors import Invalid, NotFound
 from hub.registry import rules
 from hub.registry.service import etag
@@ -98,6 +99,7 @@ def _view(row: Row, now: int) -> dict[str, Any]:
         "version_lock": row["version_lock"],
         "maintenance": bool(row["maintenance"]),
         "safe_mode": row["safe_mode"],
+        "quarantine": quarantine_of(row),
         "revoked": row["revoked_at"] is not None,
         "rekey_allowed": bool(row["rekey_allowed"]),
         "presence": rules.presence(

@@ -28,6 +28,8 @@ from hub.broker.ingest import Ingest, IngestSettings, Summary
 from hub.deployment.service import Deployment
 from hub.leader import Leader
 from hub.pulse import Pulse
+from hub.recovery.rules import Limits
+from hub.recovery.watch import Watch
 from hub.signer import Signer
 from hub.store import SqliteStore
 from hub.streams import Streams
@@ -108,8 +110,10 @@ async def drain(folder: Path, port: int, *, tls: bool, messages: int) -> dict[st
 
 def _others(store: SqliteStore, observed_since: Callable[[], int]) -> list[asyncio.Task[None]]:
     """Start what every commit wakes."""
-    deployment = Deployment(store, Signer(FLEET, SigningKey.generate()), [], now_ms, observed_since)
-    leader, streams = Leader(store, deployment, observed_since), Streams(store)
+    signer = Signer(FLEET, SigningKey.generate())
+    deployment = Deployment(store, signer, [], now_ms, observed_since)
+    leader = Leader(store, deployment, Watch(store, signer, now_ms, Limits()), observed_since)
+    streams = Streams(store)
     hoister: Any = Untold()
     pulse = Pulse(store, FLEET, hoister, streams, observed_since)
     streams.start()

@@ -42,7 +42,7 @@ def log(monkeypatch: pytest.MonkeyPatch) -> Iterator[Log]:
 
 def test_a_request_that_changes_a_release_is_found_from_its_event_and_back(world: World, log: Log) -> None:
     release = world.publish(1)
-    leader = Leader(world.store, world.deployment, lambda: world.observed_since)
+    leader = Leader(world.store, world.deployment, world.watch, lambda: world.observed_since)
     leader.look()
     log.lines()
 
@@ -71,7 +71,7 @@ def test_a_request_that_changes_a_release_is_found_from_its_event_and_back(world
 
 def test_a_request_about_a_device_names_it_and_so_does_its_event(world: World, log: Log) -> None:
     world.device("shop-1")
-    leader = Leader(world.store, world.deployment, lambda: world.observed_since)
+    leader = Leader(world.store, world.deployment, world.watch, lambda: world.observed_since)
     leader.look()
     log.lines()
     answer = world.client.patch("/devices/shop-1", json={"maintenance": True})
@@ -87,7 +87,7 @@ def test_a_rule_that_changes_a_release_logs_the_event_with_its_name(world: World
     world.promote(release, "canary")
     world.result(world.device("shop-1"), release, "failed")
     log.lines()
-    Leader(world.store, world.deployment, lambda: world.observed_since).look()
+    Leader(world.store, world.deployment, world.watch, lambda: world.observed_since).look()
     (event,) = [line for line in log.lines() if line["event"] == "release.halted"]
     assert event["release"] == release and event["actor"].startswith("rule:") and "request" not in event
 

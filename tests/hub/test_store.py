@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlite_utils
 
 from hub.errors import SetupError
 from hub.store import SqliteStore, StoreBusy, sqlite
+from hub.store.schema import MIGRATIONS
 
 
 @pytest.fixture
@@ -119,3 +121,28 @@ def test_a_file_that_is_no_database_is_refused_in_one_sentence(tmp_path: Path) -
     (tmp_path / "hub.db").write_bytes(b"not a database" * 1000)
     with pytest.raises(SetupError, match="cannot be opened"):
         SqliteStore(tmp_path / "hub.db")
+
+
+def test_a_database_from_before_recovery_keeps_its_attempts_and_holds_nobody_back(tmp_path: Path) -> None:
+    path = tmp_path / "hub.db"
+    old = sqlite_utils.Database(path, execute_plugins=False)
+    MIGRATIONS.apply(old, stop_before="m009_recovery")
+    old.execute(
+        "INSERT INTO devices (device_id, public_key, role, segment, update_interval, created_at, updated_at) "
+        "VALUES ('shop-1', x'00', 'kiosk', 'canary', 300, 1, 1)"
+    )
+    old.execute(
+        "INSERT INTO attempts (release_id, device_key, attempt, segment, state, cause, reason, check_name, began_at, "
+        "updated_at) VALUES ('kiosk-1', 1, 1, 'canary', 'downloading', 'own', '', '', 1, 1)"
+    )
+    old.conn.commit()
+    old.close()
+    store = SqliteStore(path)
+    with store.write() as tx:
+        device = tx.one("SELECT * FROM devices")
+        assert device is not None and (device["quarantine_rule"], device["quarantined_at"]) == ("", 0)
+        assert "commands" not in device.keys()  # noqa: SIM118  (a row is no mapping)
+        tx.execute("UPDATE devices SET quarantine_rule = 'drift'")
+        held = tx.one("SELECT state, devices FROM held_counts")
+        assert held is not None and (held["state"], held["devices"]) == ("downloading", 1)
+    store.close()

@@ -37,6 +37,9 @@ from hub.deployment.views import facts_of, status_of
 from hub.http import Services, application
 from hub.identity.ca import open_authorities
 from hub.metrics import Metrics
+from hub.recovery.rules import Limits
+from hub.recovery.service import Recovery
+from hub.recovery.watch import Watch
 from hub.registry.service import Endpoints, Registry
 from hub.shared import Health
 from hub.signer import Signer
@@ -59,7 +62,7 @@ SPOOL = "0a1b2c3d"
 class World:
     """The hub, a clock that stands until it is moved, and signed releases on demand."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, chaos: bool = False) -> None:
         self.now = kit.NOW
         self.observed_since = 0
         self.store = SqliteStore(folder / "hub.db")
@@ -69,6 +72,7 @@ class World:
         self.deployment = Deployment(
             self.store, self.signer, sources, lambda: self.now, lambda: self.observed_since
         )
+        self.watch = Watch(self.store, self.signer, lambda: self.now, Limits())
         self.registry = Registry(
             self.store,
             self.signer,
@@ -95,6 +99,7 @@ class World:
                 lambda: self.now,
                 Serving(fleet=kit.FLEET, public_url="https://hub.example/fleet", secret=b"u" * 32),
             ),
+            recovery=Recovery(self.store, self.signer, lambda: self.now, chaos=chaos),
             observed=Observed(lambda: self.observed_since, kit.FLEET, zones),
             health=Health({}),
             clock=Clock(lambda: self.now),
@@ -173,6 +178,7 @@ class World:
 
     def judge(self) -> list[str]:
         """What the leader does after a commit."""
+        self.watch.look()
         return judge(self.store, self.deployment, now=self.now, observed_since=self.observed_since)
 
     def manifest(self, segment: str) -> trust.TrustedManifest:
@@ -297,9 +303,9 @@ EAGER = {
 
 
 @contextmanager
-def world(folder: Path) -> Iterator[World]:
+def world(folder: Path, *, chaos: bool = False) -> Iterator[World]:
     """Open a world, and close what it opened."""
-    made = World(folder)
+    made = World(folder, chaos=chaos)
     with made.client:
         yield made
     made.store.close()

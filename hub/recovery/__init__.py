@@ -1,0 +1,1 @@
+"""Devices in trouble: quarantine, safe mode, diagnostics, commands, and the way back."""
