@@ -98,17 +98,18 @@ TASKS: Final = (
 
 
 class Master(Patient):
-    """A device that has just begun a task."""
+    """A device that has just begun a task or, if not `begun`, has not heard of it yet."""
 
-    def __init__(self, root: Path, source: Source, task: Task) -> None:
+    def __init__(self, root: Path, source: Source, task: Task, *, begun: bool = True) -> None:
         super().__init__(root, source)
         self.task = task
         self.offer(OLDER)
         self.offer(OLD)
         self.order = task.begin(self)
         self.receipt_all()
-        self.agent.on_message(task.topic, self.order)
-        assert self.jobs.busy
+        if begun:
+            self.agent.on_message(task.topic, self.order)
+            assert self.jobs.busy
 
     def copy(self, root: Path) -> Copy:
         """Return a copy of it, all of its files, in the folder `root`."""
@@ -132,9 +133,9 @@ class Copy(Box):
         if self._spool is not None:
             super().close()
 
-    @property
-    def update_command(self) -> list[str]:
-        return ["update", "--state", str(self.paths.root), "--hooks", str(self.paths.hooks)]
+    def command(self, verb: str) -> list[str]:
+        """Return the arguments of a command on this device."""
+        return [verb, "--state", str(self.paths.root), "--hooks", str(self.paths.hooks)]
 
     def whole(self) -> None:
         """Assert that `current` is a release that may run now, every byte of it, and that `state` can be read."""

@@ -7,10 +7,14 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, Final
 
-from edge.storage.spool import Entry
+from msgspec import structs
+
+from edge.storage.spool import Spool
 from hub.broker import commit
 from hub.broker.reduce import Uplink, reduce
-from tests.support.uplinks import FLEET, open_store, rows
+from tests.edge.world import DEVICE, FLEET
+from tests.kills.device import OLD, Copy
+from tests.support.uplinks import open_store, rows
 from topics import codec
 from topics.channels import BY_NAME, UPLINK_LIMIT
 from topics.messages import UPLINK_TYPES
@@ -27,19 +31,19 @@ class Record:
         self._store = open_store(folder)
         self._names = (f"life-{number}" for number in itertools.count(1))
 
-    def of(self, entries: list[Entry]) -> tuple[dict[str, tuple[str, int]], Counter[tuple[str, str]]]:
-        """Take in all reports of one life, each twice.
+    def of(self, uplinks: list[Uplink]) -> tuple[dict[str, tuple[str, int]], Counter[tuple[str, str]]]:
+        """Take in all that was heard in one life, twice.
 
         Return the last (state, attempt) by release, and how many reports of each kind and state were kept.
         """
         name = next(self._names)
         open_store(self._folder, name).close()
-        uplinks = [
-            Uplink(BY_NAME[each.channel].topic(FLEET, id=name), each.body, codec.MSGPACK) for each in entries
+        theirs = [
+            structs.replace(each, topic=each.topic.replace(f"/{DEVICE}/", f"/{name}/")) for each in uplinks
         ]
         for _ in range(2):
             with self._store.write() as tx:
-                commit.apply(tx, reduce(uplinks, None, AT), AT * 1000)
+                commit.apply(tx, reduce(theirs, None, AT), AT * 1000)
         attempts = rows(
             self._store,
             "SELECT release_id, state, attempt FROM attempts JOIN devices ON key = device_key WHERE device_id = :id",
@@ -53,8 +57,36 @@ class Record:
         kinds = Counter((row["kind"], _state(row)) for row in reports)
         return {row["release_id"]: (row["state"], row["attempt"]) for row in attempts}, kinds
 
+    def told_once(self, copy: Copy, uplinks: list[Uplink], *, tries: bool = False) -> None:
+        """Assert that the hub knows what became of a device's task, once, however often the reports came.
+
+        With `tries`, attempts may have failed before; each has its begin and its end.
+        """
+        task = copy.task
+        states, kinds = self.of(uplinks)
+        if task.name == "repair":
+            assert kinds[("drift", "")] == 1
+            assert f"rollback {OLD.id}" in copy.calls(), "what was put right must be started again"
+            return
+        ((release, (state, attempt)),) = states.items()
+        assert (release, state) == (task.new.id, task.state)
+        assert kinds[("update-result", task.state)] == 1
+        ended_before = kinds[("update-result", "failed")]
+        assert kinds[("update-result", "downloading")] == ended_before + 1
+        assert not ended_before or tries
+        assert attempt == 1 + ended_before + (task.name == "back to the release before")
+        assert kinds[("recovery", "entered")] == bool(copy.state.safe_mode) == (task.name == "into safe mode")
+
     def close(self) -> None:
         self._store.close()
+
+
+def sent(spool: Spool) -> list[Uplink]:
+    """What waits in a spool, as it will come to the hub."""
+    return [
+        Uplink(BY_NAME[each.channel].topic(FLEET, id=DEVICE), each.body, codec.MSGPACK)
+        for each in spool.reports
+    ]
 
 
 def _state(row: dict[str, Any]) -> str:

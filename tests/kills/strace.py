@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Final, NamedTuple
 
@@ -107,18 +106,21 @@ class Nursery:
         """Run a command for which one call fails with `error`, like ENOSPC."""
         return self.run(arguments, _inject(place.call, f"error={error}:when={place.n}"))
 
-    def run(
-        self,
-        arguments: list[str],
-        tracer: list[str],
-        meanwhile: Callable[[], None] = lambda: None,
-    ) -> Ending:
-        """Run a command under strace with the options `tracer`; call `meanwhile` while it runs."""
+    def run(self, arguments: list[str], tracer: list[str] | None = None) -> Ending:
+        """Run a command, under strace with the options `tracer` if there are any."""
         stderr = self._folder / "stderr"
         stderr.unlink(missing_ok=True)
         self._stdin.write(json.dumps({"arguments": arguments, "stderr": str(stderr)}) + "\n")
         self._stdin.flush()
         pid = int(self._stdout.readline())
+        if tracer is None:
+            os.kill(pid, signal.SIGCONT)
+            answer = self._stdout.readline().split()
+        else:
+            answer = self._traced(pid, tracer)
+        return Ending(int(answer[1]), stderr.read_text(errors="replace"))
+
+    def _traced(self, pid: int, tracer: list[str]) -> list[str]:
         strace = subprocess.Popen(
             ["strace", *tracer, "-p", str(pid)], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
         )
@@ -126,11 +128,10 @@ class Nursery:
         with strace.stderr:
             attached = strace.stderr.readline()
             os.kill(pid, signal.SIGCONT)
-            meanwhile()
             answer = self._stdout.readline().split()
             strace.wait(60)
             assert "attached" in attached, attached + strace.stderr.read()
-        return Ending(int(answer[1]), stderr.read_text(errors="replace"))
+        return answer
 
     @property
     def _stdin(self) -> IO[str]:

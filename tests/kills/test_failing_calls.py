@@ -8,6 +8,7 @@ from contextlib import closing
 
 import pytest
 
+from tests.kills.record import sent
 from tests.kills.strace import Place, traced
 from tests.kills.ward import EVERYTHING, TASKS_BY_NAME, Ward
 
@@ -35,7 +36,7 @@ def failed(ward: Ward, place: Place, error: str) -> None:
         copy.agent.start()
         copy.agent.will()
         copy.agent.on_connected()
-        ending = ward.nursery.fail_at(place, error, copy.update_command)
+        ending = ward.nursery.fail_at(place, error, copy.command("update"))
         assert ending.code in (0, 1, 3), ending
         assert "Traceback" not in ending.said, ending.said
         copy.whole()
@@ -44,8 +45,11 @@ def failed(ward: Ward, place: Place, error: str) -> None:
         copy.agent.on_job_end(ending.code)
         copy.settle()
         copy.comes_to_rest()
+        # The next regular look tidies up, where nothing was left but that.
+        copy.agent.check_now()
+        copy.settle()
         copy.is_right()
-        ward.told_once(copy, tries=True)
+        ward.record.told_once(copy, sent(copy.spool), tries=True)
         copy.takes_the_next()
 
 

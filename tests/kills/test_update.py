@@ -7,6 +7,7 @@ from contextlib import closing
 
 import pytest
 
+from tests.kills.record import sent
 from tests.kills.strace import Place, places, traced
 from tests.kills.ward import TASKS_BY_NAME, Ward
 
@@ -17,14 +18,14 @@ SAMPLE = 4
 def killed(ward: Ward, place: Place) -> None:
     """Kill the update process at a place, let the power return, and see that all is right."""
     with closing(ward.copy()) as copy:
-        ending = ward.nursery.kill_at(place, copy.update_command)
+        ending = ward.nursery.kill_at(place, copy.command("update"))
         # How many pieces an answer comes in is the network's affair.
         assert ending.killed or (place.call == "recvfrom" and ending.code == 0), ending
         copy.whole()
         copy.power_returns()
         copy.comes_to_rest()
         copy.is_right()
-        ward.told_once(copy)
+        ward.record.told_once(copy, sent(copy.spool))
         copy.takes_the_next()
 
 
