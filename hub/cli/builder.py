@@ -13,7 +13,7 @@ from hub.artifacts.lint import role as lint
 from hub.artifacts.lint.findings import Finding, errors
 from hub.artifacts.lint.source import TEXT_LIMIT
 from hub.artifacts.verify import verify_bundle
-from hub.cli import members, pack
+from hub.cli import compress, members, pack
 from hub.cli.errors import Refused
 from hub.cli.gitrepo import Blobs, Commit, Entry, Repository
 from hub.cli.releasefolder import BUNDLE, CHECKSUMS, PAYLOAD, POLICY
@@ -61,6 +61,7 @@ def build(
     The same arguments give the same bytes, so a folder that is already there is left as it is, signatures
     included, when it holds the same release. Raises `Refused` and `SetupError`.
     """
+    compress.check()
     folder = f"roles/{role}"
     entries = repository.entries(commit.oid, folder)
     chosen, found = members.choose(entries, folder)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
+import contextlib
 import hashlib
 import tarfile
 from collections.abc import Callable, Iterable
@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
+from hub.cli.compress import Gzip
 from hub.cli.members import Member
 from topics import bundle
 from topics.bundle import FileEntry
@@ -41,8 +42,7 @@ def write(
     """Write `members`, in the order given, to `target` as tar.gz and return what was written."""
     outer = _Hashing(target)
     files: list[FileEntry] = []
-    # An empty file name and a zero time keep gzip's header the same everywhere.
-    with gzip.GzipFile(filename="", mode="wb", fileobj=outer, mtime=0, compresslevel=9) as compressed:
+    with contextlib.closing(Gzip(outer.write)) as compressed:
         inner = _Hashing(compressed)
         with tarfile.open(fileobj=inner, mode="w|", format=tarfile.PAX_FORMAT) as archive:  # type: ignore[call-overload]
             for member in members:

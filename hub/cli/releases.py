@@ -12,7 +12,7 @@ from nacl.signing import SigningKey
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from hub.cli import builder, output, releasefolder, verify
+from hub.cli import builder, compress, output, releasefolder, verify
 from hub.cli.api import Hub
 from hub.cli.errors import NotTrusted, Refused
 from hub.cli.export import export
@@ -107,6 +107,7 @@ def build(
                 "new": built.new,
                 "release": made,
                 "findings": built.findings,
+                "compressor": compress.NAME,
             }
         )
         return
@@ -118,6 +119,7 @@ def build(
             ("commit", made.commit),
             ("version", made.version),
             ("bundle", f"{made.bundle.size} bytes, sha256 {made.bundle.sha256}"),
+            ("packed by", compress.NAME),
         ]
     )
     if not built.new:
