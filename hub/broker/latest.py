@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Final
 
-from hub.broker import restarts
+from hub.broker import copies, restarts
 from hub.broker.arrivals import Uplink
 from hub.broker.beats import Beats
 from hub.broker.devices import Device
@@ -80,7 +80,7 @@ def put(tx: Tx, batch: Batch, devices: Mapping[str, Device], now: int) -> None:
     if again:
         ids = {device_id: key for device_id in batch.beats
                if (device := devices.get(device_id)) and (key := device.key) in again}  # fmt: skip
-        _one_by_one(rows, batch, ids, known, now)
+        _one_by_one(tx, rows, batch, ids, known, now)
     _write(tx, rows, now)
 
 
@@ -102,10 +102,11 @@ def _added_up(rows: _Rows, key: int, beats: Beats, row: _LatestRow | None) -> by
     return rollups.pack(state)
 
 
-def _one_by_one(rows: _Rows, batch: Batch, keys: Mapping[str, int], known: _Latest, now: int) -> None:
+def _one_by_one(tx: Tx, rows: _Rows, batch: Batch, keys: Mapping[str, int], known: _Latest, now: int) -> None:
     """Judge heartbeats that came twice, late or out of order, each by its number."""
     for device_id, beats in heartbeats_of(batch, keys.keys()).items():
         key = keys[device_id]
+        copies.tell(tx, device_id, key, (status.boot for status, _ in beats), now)
         row = known.get(key)
         latest = (row[1], row[2]) if row else None
         state = rollups.unpack(row[3] if row else None)
