@@ -18,6 +18,7 @@ from hub.cli.audit import audit
 from hub.cli.devices import device
 from hub.cli.keyring import keys
 from hub.cli.pruning import prune
+from hub.cli.recovery import recovery
 from hub.cli.releases import release
 from hub.cli.rollouts import rollout
 from hub.cli.rootchain import add_to as add_root_commands
@@ -41,7 +42,7 @@ def cli() -> None:
 add_root_commands(root)
 add_root_key_commands(root)
 release.add_command(prune)
-for command in (keys, root, release, rollout, device, api_key, audit):
+for command in (keys, root, release, rollout, device, recovery, api_key, audit):
     cli.add_command(command)
 
 
