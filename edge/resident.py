@@ -5,10 +5,10 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-import sys
+import time
 from pathlib import Path
 
-from edge import config
+from edge import config, safemode
 from edge.agent import Agent
 from edge.config import Paths
 from edge.errors import NotReady, Unreachable
@@ -17,16 +17,21 @@ from edge.link import MqttLink
 from edge.logs import book
 from edge.machine.clock import SystemClock
 from edge.machine.notify import Notifier
+from edge.machine.starts import Watch
 from edge.outside import Outside
+from edge.polling import process
 from edge.polling.choice import Way
 from edge.polling.link import HttpsLink
 from edge.polling.process import Exchange
 from edge.polling.ways import Ways
 from edge.runner import Runner
+from edge.selfupdate import launcher
 from edge.storage.linknote import LinkNote
 from edge.storage.spool import Spool
-from edge.updating import jobs
+from edge.updating import jobs, restart
 from edge.updating.jobs import Child
+
+log = logging.getLogger("flaghoist")
 
 
 def run(paths: Paths, arguments: list[str], *, once: bool) -> int:
@@ -38,13 +43,13 @@ def run(paths: Paths, arguments: list[str], *, once: bool) -> int:
         config.load_variables(paths.root)
     except NotReady as error:
         # Told now rather than in an update; the link to the hub stays, or nobody could help from afar.
-        logging.getLogger("flaghoist").warning("%s; no update succeeds before that", error)
+        log.warning("%s; no update succeeds before that", error)
     paths.make()
     lock = hold(paths.root / "lock")
     device = identity.device
     child = Child(lambda: jobs.command(paths))
     mqtt = MqttLink(device.mqtt_host, device.mqtt_port, device.device_id, settings.keepalive_seconds)
-    https = HttpsLink(Exchange(paths.root), device.fleet, device.device_id, lambda: agent.memory)
+    https = HttpsLink(Exchange(process.command(paths)), device.fleet, device.device_id, lambda: agent.memory)
     link = Ways(mqtt, https, settings, paths, hurried=once)
     try:
         spool = Spool(paths.spool)
@@ -53,9 +58,11 @@ def run(paths: Paths, arguments: list[str], *, once: bool) -> int:
         raise NotReady(
             f"cannot write in {paths.root} ({error.strerror}); make room and start again"
         ) from None
-    runner = Runner(
-        agent, link, child, identity, settings, Notifier(os.environ, os.getpid()), LinkNote(paths)
-    )
+    starts = Watch(paths, settings)
+    if not once:
+        safemode.look_for_a_loop(agent, starts, restart.boot(), time.monotonic())
+    manager, note = Notifier(os.environ, os.getpid()), LinkNote(paths)
+    runner = Runner(agent, link, child, identity, settings, manager, note, starts)
     try:
         ending = runner.once() if once else runner.run()
     finally:
@@ -64,7 +71,7 @@ def run(paths: Paths, arguments: list[str], *, once: bool) -> int:
     if ending == "unreachable":
         raise Unreachable(f"{_unreached(device, link.reasons)}; check the network")
     if ending == "restart":
-        os.execv(sys.executable, [sys.executable, "-m", "edge.main", *arguments])  # noqa: S606
+        launcher.again(arguments)
     return 0
 
 

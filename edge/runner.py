@@ -15,6 +15,7 @@ from edge.config import Settings
 from edge.identity.identity import Identity
 from edge.link import Connected, Disconnected, Event, Published, Received
 from edge.machine.notify import Notifier
+from edge.machine.starts import Watch
 from edge.polling.ways import Ways
 from edge.storage.linknote import LinkNote
 from edge.updating import schedule
@@ -42,9 +43,10 @@ class Runner:
         settings: Settings,
         manager: Notifier,
         note: LinkNote,
+        starts: Watch,
     ) -> None:
         self._agent, self._link, self._child = agent, link, child
-        self._manager, self._note = manager, note
+        self._manager, self._note, self._starts = manager, note, starts
         self._identity = identity
         self._settings = settings
         self._selector = selectors.DefaultSelector()
@@ -65,6 +67,7 @@ class Runner:
                 self._step(None)
             self._manager.tell("STOPPING=1" if self._stop else "STATUS=starting anew")
             self._leave()
+            self._starts.end()
         return "restart" if self._agent.restart_wanted and not self._stop else "stopped"
 
     def once(self) -> Ending:
@@ -73,7 +76,7 @@ class Runner:
         with self._signals():
             self._agent.start()
             quiet_since = time.monotonic()
-            while not self._stop and not self._agent.settled:
+            while not self._stop and not self._agent.settled and not self._agent.restart_wanted:
                 if self._child.busy:
                     quiet_since = time.monotonic()  # an update takes the time it takes
                 # Time for each of the ways that are tried one after the other.
@@ -84,7 +87,9 @@ class Runner:
                     ending = "unreachable" if self._connected_at is None else "done"
                     break
                 self._step(quiet_since + patience)
-            if self._connected_at is not None:
+            if self._agent.restart_wanted:
+                ending = "restart"
+            elif self._connected_at is not None:
                 self._agent.sleep_until(int(time.time() + self._agent.update_interval))
             self._leave(goodbye=False)
         return "stopped" if self._stop else ending
@@ -97,7 +102,8 @@ class Runner:
             self._connect()
         self._deliver()
         self._watch()
-        times = [self._agent.deadline, self._link.deadline, self._connect_at, self._manager.deadline, until]
+        own = [self._manager.deadline, self._starts.deadline]
+        times = [self._agent.deadline, self._link.deadline, self._connect_at, *own, until]
         due = min((at for at in times if at is not None), default=None)
         if self._link.has_more():
             timeout: float | None = 0.0
@@ -111,6 +117,7 @@ class Runner:
         self._agent.tick()
         self._deliver()
         self._manager.turned(time.monotonic())
+        self._starts.turned(time.monotonic())
 
     def _ready(self, what: str, mask: int) -> None:
         if what == "link":
@@ -201,6 +208,7 @@ class Runner:
                     if key.data == "link":
                         self._ready("link", mask)
                 self._deliver()
+                self._link.misc()
         self._link.close()
         self._child.kill()
 

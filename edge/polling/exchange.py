@@ -25,13 +25,14 @@ from edge.config import Paths
 from edge.errors import EdgeError
 from edge.identity.identity import NO_CHECK_TIME, Identity
 from edge.machine import clock
-from edge.polling.frames import LENGTH, Answer, Ask, pack
+from edge.polling.frames import Answer, Ask, pack, whole
 from edge.updating import child
 from topics import codec
 
 ASK_SECONDS: Final = 60
 """Longest time for one question, however slowly the answer comes: then the system ends this process."""
 SILENCE_SECONDS: Final = 20.0
+_READ: Final = 65536
 
 
 class Client:
@@ -92,15 +93,19 @@ class Client:
 def serve(root: Path, descriptor: int) -> None:
     """Answer what comes on the socket `descriptor` until the other side closes it. Raises `EdgeError`."""
     client = Client(Identity(Paths(root)))
-    with socket.socket(fileno=descriptor) as channel, channel.makefile("rb") as questions:
-        while head := questions.read(LENGTH):
-            ask = msgspec.msgpack.decode(questions.read(int.from_bytes(head, "big")), type=Ask)
+    with socket.socket(fileno=descriptor) as channel, contextlib.suppress(ConnectionError):
+        received = b""
+        while piece := channel.recv(_READ):
+            received += piece
+            question = whole(received)
+            if question is None:
+                continue
+            received = b""
             # Not a time-out of Python's: a name server that is silent, or an answer of one byte a second, ends too.
             signal.alarm(ASK_SECONDS)
-            answer = client.answer(ask)
+            answer = client.answer(msgspec.msgpack.decode(question, type=Ask))
             signal.alarm(0)
-            with contextlib.suppress(BrokenPipeError):
-                channel.sendall(pack(answer))
+            channel.sendall(pack(answer))
 
 
 if __name__ == "__main__":

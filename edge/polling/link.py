@@ -112,22 +112,24 @@ class HttpsLink:
     @property
     def deadline(self) -> float | None:
         """When `misc` is wanted, on the monotonic clock."""
-        if self._walking:
+        if self._job is not None:
+            return None
+        if self._jobs or self._walking:
             return 0.0
-        return self._idle_at if self._exchange.channel is not None and self._job is None else None
+        return self._idle_at if self._exchange.channel is not None else None
 
     def has_more(self) -> bool:
         """Whether there is something to read that the selector will not tell of."""
         return False
 
     def misc(self) -> None:
-        """Go on from a root once it was judged; let the exchange process go when it is idle."""
+        """Ask on, once what came was judged; let the exchange process go when it is idle."""
         if self._walking and not self._events:
             self._walking = False
             if self._memory().trust.root.version >= self._walked:
                 self._jobs.appendleft(Job(self._root_topic))
-            self._pump()
-        elif self.is_idle and time.monotonic() >= self._idle_at:
+        self._pump()
+        if self.is_idle and time.monotonic() >= self._idle_at:
             self._exchange.let_go()
 
     def publish(self, topic: str, body: bytes, *, qos: int, retain: bool) -> int | None:
@@ -137,13 +139,12 @@ class HttpsLink:
         for job in self._jobs:
             if (job.topic, job.body) == (topic, body):
                 return job.mid
-        self._mids += 1
-        mid = self._mids
-        self._jobs.append(Job(topic, mid, body))
         if topic.endswith("/up/status"):
             self._poll()
+        self._mids += 1
+        self._jobs.append(Job(topic, self._mids, body))
         self._pump()
-        return mid
+        return self._mids
 
     def subscribe(self, topics: list[tuple[str, int]]) -> None:
         """Ask for topics, now and with every heartbeat."""
@@ -186,24 +187,23 @@ class HttpsLink:
             job, self._job = self._job, None
             self._idle_at = time.monotonic() + LINGER
             self._answered(job, answer)
-            self._pump()
 
     # Asking
 
     def _poll(self) -> None:
-        """Ask for everything anew, unless that has just been done."""
-        if time.monotonic() >= self._polled_at + LINGER:
+        """Ask for everything anew, unless that has just been done, or is being done."""
+        is_under_way = self._job is not None or self._jobs or self._walking
+        if not is_under_way and time.monotonic() >= self._polled_at + LINGER:
             for topic in self._topics:
                 self._want(topic)
 
     def _want(self, topic: str) -> None:
         self._asked.add(topic)
-        self._polled_at = time.monotonic()
         self._jobs.append(Job(topic))
 
     def _pump(self) -> None:
         """Send the next question, if the last one is answered and what it brought was judged."""
-        if self._job is not None or not self._jobs or self._walking:
+        if self._job is not None or not self._jobs or self._walking or self._events:
             return
         self._job = self._jobs.popleft()
         try:
@@ -241,12 +241,19 @@ class HttpsLink:
             self.drop(reason)
         elif job.mid:
             self._posted(job.mid, answer)
-        elif job.topic == self._root_topic:
-            if answer.status == 200:
-                self._events.append(Received(job.topic, codec.encode(RootChain([answer.body]))))
-                self._walking = True
         else:
-            self._take(job.topic, answer)
+            self._polled_at = time.monotonic()
+            if job.topic == self._root_topic:
+                self._take_root(answer)
+            else:
+                self._take(job.topic, answer)
+
+    def _take_root(self, answer: Answer) -> None:
+        # One that was refused comes again with every poll, and is no news.
+        if answer.status == 200 and answer.body != self._last.get(self._root_topic):
+            self._last[self._root_topic] = answer.body
+            self._events.append(Received(self._root_topic, codec.encode(RootChain([answer.body]))))
+            self._walking = True
 
     def _take(self, topic: str, answer: Answer) -> None:
         if not self._connected:

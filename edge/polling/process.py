@@ -6,11 +6,12 @@ import signal
 import socket
 import subprocess
 import sys
-from pathlib import Path
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
 
+from edge.config import Paths
 from edge.polling.frames import LENGTH, Answer, Ask, pack, whole
 
 _READ: Final = 65536
@@ -18,11 +19,16 @@ END_SECONDS: Final = 1.0
 """A process whose end of the socket is closed has ended within this, or is killed."""
 
 
-class Exchange:
-    """One process at a time, with one question at a time; nothing here waits for it. `root` is the state directory."""
+def command(paths: Paths) -> Callable[[int], list[str]]:
+    """Return what makes the command line of the process, for the number of its socket."""
+    return lambda handle: [sys.executable, "-m", "edge.polling.exchange", str(paths.root), str(handle)]
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+
+class Exchange:
+    """One process at a time, with one question at a time; nothing here waits for it."""
+
+    def __init__(self, command: Callable[[int], list[str]]) -> None:
+        self._command = command
         self._process: subprocess.Popen[bytes] | None = None
         self._unsent = b""
         self._received = bytearray()
@@ -86,9 +92,10 @@ class Exchange:
         with theirs:
             ours.setblocking(False)
             handle = theirs.fileno()
-            command = [sys.executable, "-m", "edge.polling.exchange", str(self._root), str(handle)]
             try:
-                self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=(handle,))
+                self._process = subprocess.Popen(
+                    self._command(handle), stdin=subprocess.DEVNULL, pass_fds=(handle,)
+                )
             except OSError:
                 ours.close()
                 raise
