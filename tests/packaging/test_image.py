@@ -184,7 +184,7 @@ class TestBuilt:
             }
             assert ours - modes.keys() == set()
         for hook in (ROOT / "firmware_hooks").iterdir():
-            if hook.is_file():
+            if hook.is_file() and hook.suffix != ".py":  # what hooks share is none
                 assert modes[f"firmware_hooks/{hook.name}"] & 0o111 == 0o111
         assert not [name for name in modes if name.startswith(("tests", "docs"))]
 
