@@ -78,6 +78,7 @@ class Agent:
             # The boot counter is not worth stopping for; its random part still tells the starts apart.
             log.warning("cannot write %s: %s", self._paths.memory, error.strerror)
         with self._guard():
+            safemode.note_loss(self, self._paths)
             self._kept.drain()
             self._job()
 

@@ -16,6 +16,8 @@ from topics.messages import CommandResult
 
 URGENT: Final = ("report-now", "restart-agent")
 """Commands that do not wait for an update to end."""
+RECOVERY: Final = (*URGENT, "redeploy", "collect-diagnostics")
+"""Commands that are carried out in safe mode; the others are answered with a no."""
 
 
 def urgent(agent: Acting) -> None:
@@ -28,7 +30,9 @@ def urgent(agent: Acting) -> None:
 def carry_out(agent: Acting) -> None:
     """Carry out all pending commands, as long as none of them starts an update."""
     for command in _pending(agent):
-        if command.kind == "redeploy":
+        if agent.state.safe_mode and command.kind not in RECOVERY:
+            _answer(agent, agent.memory, command, ok=False, detail="the device is in safe mode")
+        elif command.kind == "redeploy":
             if _redeploy(agent, command):
                 return
         elif command.kind in ("check-drift", "repair-drift"):
@@ -73,9 +77,8 @@ def _collect(agent: Acting, command: Command) -> None:
 
 def _inspect(agent: Acting, command: Command) -> bool:
     """Whether the command started the update process."""
-    if agent.state.running is None or agent.state.safe_mode:
-        why = "the device is in safe mode" if agent.state.safe_mode else "nothing is installed"
-        _answer(agent, agent.memory, command, ok=False, detail=why)
+    if agent.state.running is None:
+        _answer(agent, agent.memory, command, ok=False, detail="nothing is installed")
         return False
     repairs = command.kind == "repair-drift"
     agent.change_state(records.changed(agent.state, inspect="repair" if repairs else "check"))

@@ -60,6 +60,11 @@ def load(path: Path, kind: type[T]) -> tuple[T | None, bool]:
     return None, False
 
 
+def exists(path: Path) -> bool:
+    """Whether there is a file at `path`, or a generation before it, whole or not."""
+    return path.exists() or _kept(path).exists()
+
+
 def save(path: Path, record: msgspec.Struct) -> None:
     """Replace the record at `path` in one step, keeping the one before. Raises `OSError`."""
     beside = path.with_name(f".{path.name}.link")

@@ -117,6 +117,11 @@ def load(paths: Paths) -> State:
     return State(id=series, running=_found(paths))
 
 
+def is_lost(paths: Paths) -> bool:
+    """Whether there was a state and neither generation of it is whole. Raises `NotReady`."""
+    return records.load(paths.state, State)[0] is None and records.exists(paths.state)
+
+
 def save(paths: Paths, state: State) -> None:
     """Make `state` durable in one step. Raises `OSError`."""
     records.save(paths.state, state)

@@ -257,7 +257,8 @@ class Updater:
         failures = changed.failures + 1
         changed = records.changed(changed, update=update, failures=failures, service=failure.reason)
         if not changed.safe_mode and (failures >= self._tools.settings.safe_mode_after or not failure.ok):
-            changed = self._enter_safe_mode(changed, update.reason)
+            wall = self._tools.clock.wall() // 1000
+            changed = safemode.entered_by_itself(changed, update.reason, self._memory.boot, wall)
         self._to("rolled_back", base=changed)
 
     def _put_back(self) -> Result:
