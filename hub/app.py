@@ -241,6 +241,7 @@ async def _services(
             secret=config.secret(store, "url_secret"),
             max_bundle=settings.max_bundle,
             bytes_per_second=settings.download_rate,
+            rollbacks=settings.keep_rollbacks,
         ),
     )
     services = Services(

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from hub.artifacts.limits import MAX_BUNDLE
+from hub.artifacts.retention import ROLLBACKS
 from hub.errors import SetupError
 from hub.recovery.rules import Limits
 from hub.store import Store
@@ -38,7 +39,8 @@ class Address(msgspec.Struct, frozen=True):
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What an operator says at the start. `public_*` are what devices are told, when it differs; `loki` is where
     raw lines are pushed, empty for nowhere; `keep_*` are days; `mirrors` are URL templates of bundles, `max_bundle`
-    is in bytes and `download_rate` in bytes a second, 0 for no ceiling; `quarantine_*` are the `Limits` of recovery."""
+    is in bytes and `download_rate` in bytes a second, 0 for no ceiling; `keep_rollbacks` is the
+    `rollbacks` of `hub.artifacts.retention`; `quarantine_*` are the `Limits` of recovery."""
 
     data: Path
     fleet: str
@@ -55,6 +57,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     mirrors: str = ""
     max_bundle: int = MAX_BUNDLE
     download_rate: int = 0
+    keep_rollbacks: int = ROLLBACKS
     quarantine_failures: int = Limits().failures
     quarantine_drift_hours: int = Limits().drift_hours
     quarantine_restarts: int = Limits().restarts

@@ -14,6 +14,7 @@ import structlog
 
 from hub import config, usage
 from hub.artifacts.limits import MAX_BUNDLE
+from hub.artifacts.retention import ROLLBACKS
 from hub.errors import SetupError
 from hub.logs import configure
 from hub.recovery.rules import Limits
@@ -107,6 +108,13 @@ def cli() -> None:
     help="Ceiling of all downloads together, in bytes a second; 0 for none.",
 )
 @click.option(
+    "--keep-rollbacks",
+    default=ROLLBACKS,
+    show_default=True,
+    type=click.IntRange(1, 100),
+    help="Rollbacks one after another whose bundles are kept.",
+)
+@click.option(
     "--quarantine-failures",
     default=Limits().failures,
     show_default=True,
@@ -156,6 +164,7 @@ def up(
     mirrors: str,
     max_bundle: int,
     download_rate: int,
+    keep_rollbacks: int,
     quarantine_failures: int,
     quarantine_drift_hours: int,
     quarantine_restarts: int,
@@ -187,6 +196,7 @@ def up(
             mirrors=config.check_mirrors(mirrors),
             max_bundle=max_bundle,
             download_rate=download_rate,
+            keep_rollbacks=keep_rollbacks,
             quarantine_failures=quarantine_failures,
             quarantine_drift_hours=quarantine_drift_hours,
             quarantine_restarts=quarantine_restarts,

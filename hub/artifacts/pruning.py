@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hub.artifacts.files import BundleFiles
-from hub.artifacts.retention import Held, Needs, reasons
+from hub.artifacts.retention import Held, Needs, Way, reasons
 from hub.caller import Caller
 from hub.events import Event, append
 from hub.store import Row, Store, Tx
@@ -19,18 +19,18 @@ _ENDED = ", ".join(f"'{state}'" for state in sorted(TERMINAL))
 
 
 def prune(
-    store: Store, files: BundleFiles, fleet: str, caller: Caller, now: int, *, dry_run: bool
+    store: Store, files: BundleFiles, fleet: str, caller: Caller, now: int, *, rollbacks: int, dry_run: bool
 ) -> dict[str, Any]:
-    """Remove what may go and say so: `{"dry_run", "removed", "kept", "bytes"}`.
+    """Remove what may go and say so: `{"dry_run", "removed", "kept", "rollbacks", "bytes"}`.
 
     Rows go in one transaction with their events; files go after it, so that a bundle that is named is always there.
     """
     if dry_run:
         with store.read() as tx:
-            rows, why = _judged(tx, fleet, now)
+            rows, why = _judged(tx, fleet, rollbacks, now)
     else:
         with store.write() as tx:
-            rows, why = _judged(tx, fleet, now)
+            rows, why = _judged(tx, fleet, rollbacks, now)
             for row in rows:
                 if not why[row["release_id"]]:
                     _forget(tx, row, caller, now)
@@ -41,26 +41,24 @@ def prune(
         "dry_run": dry_run,
         "removed": [row["release_id"] for row in removed],
         "kept": {release: reason for release, reason in why.items() if reason},
+        "rollbacks": rollbacks,
         "bytes": sum(row["size"] for row in removed),
     }
 
 
-def _judged(tx: Tx, fleet: str, now: int) -> tuple[list[Row], dict[str, str]]:
+def _judged(tx: Tx, fleet: str, rollbacks: int, now: int) -> tuple[list[Row], dict[str, str]]:
     rows = tx.all(
-        "SELECT artifacts.*, releases.state, releases.previous_id FROM artifacts "
+        "SELECT artifacts.*, releases.state FROM artifacts "
         "JOIN releases ON releases.id = artifacts.release_id ORDER BY artifacts.created_at"
     )
     held = [
-        Held(
-            release=row["release_id"],
-            state=row["state"],
-            uploaded_at=row["created_at"],
-            previous=row["previous_id"],
-        )
-        for row in rows
+        Held(release=row["release_id"], state=row["state"], uploaded_at=row["created_at"]) for row in rows
     ]
-    previous = {row["id"]: row["previous_id"] for row in tx.all("SELECT id, previous_id FROM releases")}
-    return rows, reasons(held, _needs(tx, fleet), previous=previous, now=now)
+    ways = {
+        row["id"]: Way(sequence=row["sequence"], floor=row["floor"], previous=row["previous_id"])
+        for row in tx.all("SELECT id, sequence, floor, previous_id FROM releases")
+    }
+    return rows, reasons(held, _needs(tx, fleet), ways=ways, rollbacks=rollbacks, now=now)
 
 
 def _needs(tx: Tx, fleet: str) -> Needs:
@@ -102,8 +100,6 @@ def _payload(data: bytes, limit: int) -> bytes:
 def _forget(tx: Tx, row: Row, caller: Caller, now: int) -> None:
     release = row["release_id"]
     tx.execute("DELETE FROM artifacts WHERE release_id = :id", {"id": release})
-    # A rollback that would lead to it is refused from now on, rather than offering what nobody can fetch.
-    tx.execute("UPDATE releases SET previous_id = NULL WHERE previous_id = :id", {"id": release})
     body = {"sha256": row["sha256"], "size": row["size"], "uploaded_at": row["created_at"]}
     append(
         tx,

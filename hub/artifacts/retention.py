@@ -6,7 +6,8 @@
 4. `running`      a device runs it by its last heartbeat
 5. `on_the_way`   a device began an update to it, or from it, that has not ended
 6. `open`         its rollout is not over: its policy, a schedule or an operator can still offer it
-7. `rollback`     what is kept for 1 or 2 would be rolled back to it, up to `ROLLBACKS` times in a row
+7. `rollback`     up to `rollbacks` rollbacks one after another lead to it from what is kept for 1 or 2. One that a
+                  floor forbids leads nowhere, and neither does what lies behind it
 8. `recent`       its bundle was uploaded less than `keep` ago
 """
 
@@ -18,17 +19,24 @@ from typing import Final
 import msgspec
 
 ROLLBACKS: Final = 3
-"""Rollbacks one after another that find every bundle they need."""
+"""Rollbacks one after another that find every bundle they need, unless a setting says otherwise."""
 KEEP_MS: Final = 30 * 86_400_000
 OPEN: Final = frozenset({"draft", "validated", "published", "rolling", "paused", "halted"})
 
 
 class Held(msgspec.Struct, frozen=True, kw_only=True):
-    """A release whose bundle is stored; `uploaded_at` in ms, `previous` what a rollback of it goes back to."""
+    """A release whose bundle is stored; `uploaded_at` in ms."""
 
     release: str
     state: str
     uploaded_at: int
+
+
+class Way(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a rollback of a release leads, and what it depends on: its number and its own floor."""
+
+    sequence: int
+    floor: int = 0
     previous: str | None = None
 
 
@@ -43,13 +51,13 @@ class Needs(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def reasons(
-    held: Collection[Held], needs: Needs, *, previous: Mapping[str, str | None], now: int
+    held: Collection[Held], needs: Needs, *, ways: Mapping[str, Way], rollbacks: int, now: int
 ) -> dict[str, str]:
     """Return why each held release is kept, "" for what may go; `now` in ms.
 
-    `previous` says of every release of the hub, stored or not, where a rollback of it leads.
+    `ways` has every release of the hub, whether its bundle is stored or not.
     """
-    back = _behind({*needs.manifest, *needs.segment}, previous)
+    back = reachable({*needs.manifest, *needs.segment}, ways, rollbacks)
     return {one.release: _reason(one, needs, back, now) for one in held}
 
 
@@ -71,10 +79,17 @@ def _reason(one: Held, needs: Needs, back: Collection[str], now: int) -> str:
     return "recent" if now - one.uploaded_at < KEEP_MS else ""
 
 
-def _behind(start: Collection[str], previous: Mapping[str, str | None]) -> set[str]:
+def reachable(start: Collection[str], ways: Mapping[str, Way], rollbacks: int) -> set[str]:
+    """Return the releases to which up to `rollbacks` rollbacks one after another lead from any of `start`."""
     found: set[str] = set()
     edge = set(start)
-    for _ in range(ROLLBACKS):
-        edge = {before for release in edge if (before := previous.get(release)) is not None}
+    for _ in range(rollbacks):
+        edge = {before for release in edge if (before := _back(release, ways)) is not None}
         found |= edge
     return found
+
+
+def _back(release: str, ways: Mapping[str, Way]) -> str | None:
+    way = ways.get(release)
+    before = ways.get(way.previous) if way and way.previous else None
+    return way.previous if way and before and before.sequence >= way.floor else None

@@ -16,6 +16,7 @@ from hub.artifacts.files import BundleFiles
 from hub.artifacts.limits import MAX_BUNDLE
 from hub.artifacts.pace import Pace
 from hub.artifacts.pruning import prune
+from hub.artifacts.retention import ROLLBACKS
 from hub.artifacts.validate import UPLOAD_LIMIT, validate
 from hub.artifacts.verify import verify_bundle
 from hub.caller import Caller
@@ -32,7 +33,8 @@ from topics.trust import open_release, sha256
 class Serving(msgspec.Struct, frozen=True, kw_only=True):
     """How artifacts are served: `public_url` is the API's address for devices, `secret` signs URLs.
 
-    `max_bundle` is the largest bundle in bytes, `bytes_per_second` the ceiling of all downloads together (0: none).
+    `max_bundle` is the largest bundle in bytes, `bytes_per_second` the ceiling of all downloads together (0: none),
+    `rollbacks` how many rollbacks one after another retention keeps the bundles of.
     """
 
     fleet: str
@@ -40,6 +42,7 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
     secret: bytes
     max_bundle: int = MAX_BUNDLE
     bytes_per_second: int = 0
+    rollbacks: int = ROLLBACKS
 
 
 class Artifacts:
@@ -186,7 +189,15 @@ class Artifacts:
 
     def prune(self, caller: Caller, *, dry_run: bool = False) -> dict[str, Any]:
         """Remove the bundles that nothing can need; see `hub.artifacts.retention`."""
-        return prune(self._store, self._files, self._serving.fleet, caller, self._clock(), dry_run=dry_run)
+        return prune(
+            self._store,
+            self._files,
+            self._serving.fleet,
+            caller,
+            self._clock(),
+            rollbacks=self._serving.rollbacks,
+            dry_run=dry_run,
+        )
 
 
 def _release(tx: Tx, role: str, release_id: str) -> Row:

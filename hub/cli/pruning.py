@@ -26,3 +26,4 @@ def prune(dry_run: bool, as_json: bool, hub: Hub) -> None:
     rows = [(release, gone, "nothing needs it") for release in answer["removed"]]
     rows += [(release, "kept", reason) for release, reason in sorted(answer["kept"].items())]
     output.table(("release", "bundle", "why"), rows)
+    output.remark(f"what {answer['rollbacks']} rollbacks in a row need is kept")

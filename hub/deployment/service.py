@@ -355,6 +355,12 @@ class Deployment:
                 f"{release['id']} set a floor of {release['floor']}, so no device would go back to {previous['id']}.",
                 rule="below_floor",
             )
+        if tx.one("SELECT 1 AS found FROM artifacts WHERE release_id = :id", {"id": previous["id"]}) is None:
+            raise Conflict(
+                f"The bundle of {previous['id']} is gone: this hub keeps those of --keep-rollbacks rollbacks in a row; "
+                "publish it again, then roll back.",
+                rule="bundle_gone",
+            )
         still = tx.all(
             "SELECT segment FROM segments WHERE role = :role AND stable_id = :id",
             {"role": release["role"], "id": release["id"]},

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hub.artifacts import signedurls
 from hub.artifacts.pace import Pace
 from hub.artifacts.packing import PackedFiles
-from hub.artifacts.retention import KEEP_MS, Held, Needs, reasons
+from hub.artifacts.retention import KEEP_MS, Held, Needs, Way, reachable, reasons
 from hub.caller import rule
 from hub.deployment.service import Deployment
 from hub.rekey import sign_again_if_moved
@@ -321,6 +323,17 @@ def test_variables_that_bundle_json_lists_are_all_that_templates_may_use(world: 
 OLD = Held(release="r", state="superseded", uploaded_at=0)
 NOW = 100 * DAY
 
+WAYS = {
+    "r": Way(sequence=1),
+    "next": Way(sequence=2, previous="r"),
+    "second": Way(sequence=3, previous="next", floor=2),
+    "third": Way(sequence=4, previous="second"),
+    "fourth": Way(sequence=5, previous="third"),
+    "floor": Way(sequence=6, previous="r", floor=2),
+    "above": Way(sequence=7, previous="floor"),
+    "alone": Way(sequence=8, previous="unknown"),
+}
+
 KEPT = [
     pytest.param(OLD, Needs(), "", id="nothing needs it"),
     pytest.param(OLD, Needs(manifest={"r"}), "manifest", id="a manifest names it"),
@@ -338,7 +351,11 @@ KEPT = [
     ),
     pytest.param(OLD, Needs(manifest={"next"}), "rollback", id="the next rollback leads to it"),
     pytest.param(OLD, Needs(manifest={"third"}), "rollback", id="the third rollback leads to it"),
+    pytest.param(OLD, Needs(segment={"third"}), "rollback", id="the third rollback of a segment leads to it"),
     pytest.param(OLD, Needs(manifest={"fourth"}), "", id="only the fourth rollback would"),
+    pytest.param(OLD, Needs(manifest={"floor"}), "", id="a floor forbids that rollback"),
+    pytest.param(OLD, Needs(manifest={"above"}), "", id="a floor on the way forbids it"),
+    pytest.param(OLD, Needs(manifest={"alone"}), "", id="what is before is not known"),
     pytest.param(OLD, Needs(running={"next"}), "", id="what runs elsewhere is not rolled back"),
     pytest.param(
         Held(release="r", state="superseded", uploaded_at=NOW - KEEP_MS + 1), Needs(), "recent", id="it is recent"
@@ -349,8 +366,29 @@ KEPT = [
 
 @pytest.mark.parametrize(("held", "needs", "reason"), KEPT)
 def test_a_bundle_is_kept_while_something_can_need_it(held: Held, needs: Needs, reason: str) -> None:
-    previous = {"r": None, "next": "r", "second": "next", "third": "second", "fourth": "third"}
-    assert reasons([held], needs, previous=previous, now=NOW) == {"r": reason}
+    assert reasons([held], needs, ways=WAYS, rollbacks=3, now=NOW) == {"r": reason}
+
+
+@pytest.mark.parametrize(
+    ("rollbacks", "reached"),
+    [(0, set()), (1, {"third"}), (2, {"third", "second"}), (9, {"third", "second", "next", "r"})],
+)
+def test_as_many_rollbacks_find_their_bundles_as_are_wanted(rollbacks: int, reached: set[str]) -> None:
+    assert reachable({"fourth"}, WAYS, rollbacks) == reached
+
+
+@given(st.integers(1, 12), st.integers(1, 6), st.lists(st.integers(0, 12), min_size=13, max_size=13))
+def test_no_chain_of_rollbacks_meets_a_bundle_that_is_gone(
+    live: int, rollbacks: int, floors: list[int]
+) -> None:
+    """Roll back as the hub does, step by step, and hold it against what the rule keeps."""
+    ways = {str(n): Way(sequence=n, floor=floors[n], previous=str(n - 1)) for n in range(13)}
+    kept = reachable({str(live)}, ways, rollbacks)
+    at, done = live, 0
+    while done < rollbacks and at > 0 and at - 1 >= floors[at]:
+        at, done = at - 1, done + 1
+        assert str(at) in kept
+    assert len(kept) == done
 
 
 def test_what_nothing_needs_goes_with_an_event_and_what_a_rollback_needs_stays(world: World) -> None:
@@ -384,7 +422,10 @@ def test_what_nothing_needs_goes_with_an_event_and_what_a_rollback_needs_stays(w
         assert world.client.post(f"/releases/{release}/rollback").status_code == 200, release
     assert world.client.get(f"/artifacts/kiosk/{ids[2]}/bundle").status_code == 200
     last = world.client.post(f"/releases/{ids[2]}/rollback")
-    assert (last.status_code, last.json()["rule"]) == (409, "nothing_before")
+    assert (last.status_code, last.json()["rule"]) == (409, "bundle_gone")
+    assert ids[1] in last.json()["detail"] and "--keep-rollbacks" in last.json()["detail"]
+    assert world.client.post(f"/artifacts/kiosk/{ids[1]}", content=make_bundle()).status_code == 201
+    assert world.client.post(f"/releases/{ids[2]}/rollback").status_code == 200
 
 
 def test_what_is_gone_is_no_lock_and_no_waypoint_until_it_is_published_again(world: World) -> None:
