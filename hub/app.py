@@ -8,11 +8,9 @@ import os
 import socket
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import tzinfo
 from functools import partial
 from importlib.metadata import version
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 import structlog
@@ -38,6 +36,7 @@ from hub.deployment.catalogue import Catalogue
 from hub.deployment.manifests import ensure_role
 from hub.deployment.routes import Observed
 from hub.deployment.service import Deployment
+from hub.governance.service import Governance
 from hub.http import Services, application
 from hub.identity import keys
 from hub.identity.ca import Authorities, open_authorities
@@ -61,7 +60,7 @@ from hub.telemetry.retention import Keep
 from hub.telemetry.sinks import Lines, Loki, Ndjson, Sink
 from hub.telemetry.sinks.loki import roles
 from hub.telemetry.thinning import Thinning
-from hub.times import Clock, now_ms
+from hub.times import Clock, now_ms, zones
 from topics.channels import Principal
 
 _log = structlog.get_logger("hub")
@@ -171,7 +170,7 @@ async def _services(
     def observed_since() -> int:
         return ingest.observed_since
 
-    deployment = Deployment(store, signer, sources, now_ms, observed_since)
+    deployment = Deployment(store, signer, sources, now_ms, observed_since, zones)
     registry = Registry(
         store,
         signer,
@@ -244,6 +243,7 @@ async def _services(
             rollbacks=settings.keep_rollbacks,
         ),
     )
+    governance = Governance(store, signer.fleet, zones, now_ms)
     services = Services(
         store=store,
         signer=signer,
@@ -252,6 +252,7 @@ async def _services(
         deployment=deployment,
         catalogue=Catalogue(store, signer, sources, now_ms),
         artifacts=artifacts,
+        governance=governance,
         recovery=Recovery(store, signer, now_ms, chaos=settings.chaos),
         observed=Observed(observed_since, signer.fleet, zones),
         health=health,
@@ -273,7 +274,7 @@ async def _services(
         tick=leader.wake,
         watch=silence.look_if_due,
         thin=thinning.run,
-        refresh=lambda: _hourly(store, signer, deployment, artifacts),
+        refresh=lambda: _hourly(store, signer, deployment, artifacts, governance),
         renew=lambda: _renew(settings, authorities, broker),
     )
     scheduler.start()
@@ -325,20 +326,15 @@ def _lines(settings: config.Settings, store: Store) -> Lines:
     return Lines(sinks)
 
 
-def zones(name: str) -> tzinfo | None:
-    """Return a time zone by IANA name, None for one that this machine does not know."""
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        return None
-
-
 def _root_problem(store: Store, signer: Signer) -> str:
     with store.read() as tx:
         return trustroots.problem(tx, signer)
 
 
-def _hourly(store: Store, signer: Signer, deployment: Deployment, artifacts: Artifacts) -> None:
+def _hourly(
+    store: Store, signer: Signer, deployment: Deployment, artifacts: Artifacts, governance: Governance
+) -> None:
+    governance.keep_day_if_due()
     checkpoint_if_due(store, signer, now_ms())
     artifacts.prune(rule("retention"))
     deployment.refresh(rule("refresh"), before=now_ms() + MANIFEST_LIFETIME_MS // 2)

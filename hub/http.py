@@ -27,6 +27,8 @@ from hub.caller import Caller
 from hub.deployment.catalogue import Catalogue
 from hub.deployment.routes import DeploymentController, Observed, Reading
 from hub.deployment.service import Deployment
+from hub.governance.routes import ApprovalsController, ComplianceController, PoliciesController
+from hub.governance.service import Governance
 from hub.idempotency import Answers, Idempotency
 from hub.live import LiveController
 from hub.metrics import Metrics, MetricsController
@@ -58,6 +60,7 @@ class Services(msgspec.Struct, frozen=True):
     deployment: Deployment
     catalogue: Catalogue
     artifacts: Artifacts
+    governance: Governance
     recovery: Recovery
     observed: Observed
     health: Health
@@ -128,6 +131,9 @@ def application(services: Services, authenticator: Authenticator, version: str) 
             AuditController,
             RegistryController,
             DeploymentController,
+            ApprovalsController,
+            PoliciesController,
+            ComplianceController,
             ArtifactsController,
             RecoveryController,
             CommandsController,

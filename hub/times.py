@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
@@ -18,6 +19,14 @@ class Clock(msgspec.Struct, frozen=True):
 def now_ms() -> int:
     """The wall clock in ms; what the running hub puts into its `Clock`."""
     return time.time_ns() // 1_000_000
+
+
+def zones(name: str) -> tzinfo | None:
+    """Return a time zone by IANA name, None for one that this machine does not know."""
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return None
 
 
 def rfc3339(ms: int | None) -> str | None:

@@ -16,6 +16,7 @@ from hub.cli import errors
 from hub.cli.apikeys import api_key
 from hub.cli.audit import audit
 from hub.cli.devices import device
+from hub.cli.governance import approve, compliance, policy
 from hub.cli.keyring import keys
 from hub.cli.pruning import prune
 from hub.cli.recovery import recovery
@@ -42,7 +43,8 @@ def cli() -> None:
 add_root_commands(root)
 add_root_key_commands(root)
 release.add_command(prune)
-for command in (keys, root, release, rollout, device, recovery, api_key, audit):
+release.add_command(approve)
+for command in (keys, root, release, rollout, device, recovery, policy, compliance, audit, api_key):
     cli.add_command(command)
 
 

@@ -14,6 +14,13 @@ from hub.cli.options import ROLE, hub_options, json_option, release_argument
 from hub.times import parse_rfc3339, rfc3339
 from topics.names import SEGMENTS
 
+exception_option = click.option(
+    "--policy-exception",
+    default="",
+    metavar="WHY",
+    help="Pass over the fleet's policies, as an admin, and say why.",
+)
+
 
 @click.command("list")
 @click.option("--role", type=ROLE, help="Only the releases of this role.")
@@ -61,6 +68,7 @@ def show(release_id: str, as_json: bool, hub: Hub) -> None:
 @click.option("--not-before", metavar="TIME", help="Wait until then, like 2026-11-26T02:00:00+01:00.")
 @click.option("--override", is_flag=True, help="Pass over the gate of the segment before; needs --reason.")
 @click.option("--reason", default="", help="Why, for the audit and for whoever asks later.")
+@exception_option
 @click.option("--dry-run", is_flag=True, help="Change nothing; say who would move and what would refuse.")
 @json_option
 @hub_options
@@ -71,6 +79,7 @@ def promote(
     not_before: str | None,
     override: bool,
     reason: str,
+    policy_exception: str,
     dry_run: bool,
     as_json: bool,
     hub: Hub,
@@ -85,6 +94,7 @@ def promote(
         raise click.UsageError("--override needs to say why; give --reason")
     body = {"targetSegment": segment, "rolloutPercentage": percentage}
     given = {"not_before": not_before and _time(not_before), "override": override, "reason": reason}
+    given["policy_exception"] = policy_exception
     body |= {name: value for name, value in given.items() if value}
     if dry_run:
         found = hub.read(hub.post(f"{path_of(release_id)}/promote?dry_run=true", body), dict[str, Any])
@@ -119,20 +129,35 @@ def _show_preview(found: dict[str, Any], *, as_json: bool) -> None:
         output.emit(f"refused now: {found.get('detail')} (rule {refused})")
 
 
+@click.command()
+@release_argument
+@click.option("--reason", default="", help="Why, for the audit and for whoever asks later.")
+@json_option
+@hub_options
+def pause(release_id: str, reason: str, as_json: bool, hub: Hub) -> None:
+    """Stop offering a release; devices that have begun the swap finish it."""
+    answer = hub.post(f"{path_of(release_id)}/pause", {"reason": reason})
+    show_release(hub.read(answer, dict[str, Any]), as_json=as_json)
+
+
 def _order(verb: str, help_text: str) -> click.Command:
+    """Return a command that policies may refuse."""
+
     @click.command(verb, help=help_text)
     @release_argument
     @click.option("--reason", default="", help="Why, for the audit and for whoever asks later.")
+    @exception_option
     @json_option
     @hub_options
-    def order(release_id: str, reason: str, as_json: bool, hub: Hub) -> None:
-        answer = hub.post(f"{path_of(release_id)}/{verb}", {"reason": reason})
-        show_release(hub.read(answer, dict[str, Any]), as_json=as_json)
+    def order(release_id: str, reason: str, policy_exception: str, as_json: bool, hub: Hub) -> None:
+        body = {"reason": reason} | ({"policy_exception": policy_exception} if policy_exception else {})
+        show_release(
+            hub.read(hub.post(f"{path_of(release_id)}/{verb}", body), dict[str, Any]), as_json=as_json
+        )
 
     return order
 
 
-pause = _order("pause", "Stop offering a release; devices that have begun the swap finish it.")
 resume = _order("resume", "Offer a paused release again.")
 rollback = _order(
     "rollback",

@@ -4,7 +4,8 @@ Run by the leader after each commit of ingest, and every second for what only ti
 
 1. A rollout that has failed halts, paused or not.
 2. One that rolls and has passed its last gate is complete.
-3. One whose policy says `advance: automatic` goes to the whole of the next segment once it has passed the gate.
+3. One whose policy says `advance: automatic` goes to the whole of the next segment once it has passed the gate
+   and no policy of the fleet refuses.
    A promotion that somebody scheduled comes before that.
 4. A scheduled promotion whose time has come happens; it waits on for the gate, and falls away when another rule
    refuses it.
@@ -17,7 +18,7 @@ from typing import Final
 import msgspec
 
 from hub.caller import rule
-from hub.deployment import counts, rules, schedules
+from hub.deployment import counts, permits, rules, schedules
 from hub.deployment.manifests import policy_of
 from hub.deployment.policy import Policy
 from hub.deployment.records import SELECT_RELEASE
@@ -47,15 +48,12 @@ def judge(store: Store, deployment: Deployment, *, now: int, observed_since: int
     changed = []
     with store.read() as tx:
         verdicts = [
-            _verdict(tx, release, now, observed_since)
+            _verdict(tx, deployment, release, now, observed_since)
             for release in tx.all(
                 f"{SELECT_RELEASE} WHERE state IN ('rolling', 'paused') ORDER BY releases.id"
             )
         ]
-        due = [
-            (row, deployment.refusal(tx, row, row["due_segment"], row["due_share"]))
-            for row in schedules.due(tx, now)
-        ]
+        due = [(row, _refusal(tx, deployment, row)) for row in schedules.due(tx, now)]
     for verdict in verdicts:
         try:
             if _act(deployment, verdict):
@@ -100,7 +98,7 @@ def _start_scheduled(deployment: Deployment, row: Row, refusal: Conflict | None)
     return True
 
 
-def _verdict(tx: Tx, release: Row, now: int, observed_since: int) -> Verdict:
+def _verdict(tx: Tx, deployment: Deployment, release: Row, now: int, observed_since: int) -> Verdict:
     policy = policy_of(release)
     known = counts.known(tx, release, policy, now=now, observed_since=observed_since).judged
     for segment in SEGMENTS:
@@ -114,8 +112,18 @@ def _verdict(tx: Tx, release: Row, now: int, observed_since: int) -> Verdict:
         here = known[SEGMENTS[-1]]
         done = here.in_progress == 0 and not counts.is_awaited(tx, release, SEGMENTS[-1])
         return Verdict(release=release, complete=done)
-    goes_on = policy.advance == "automatic" and release["due_at"] is None
-    return Verdict(release=release, advance=rules.next_segment(release["segment"]) if goes_on else None)
+    target = rules.next_segment(release["segment"])
+    if policy.advance != "automatic" or release["due_at"] is not None or target is None:
+        return Verdict(release=release)
+    refused = deployment.refused_by_policy(tx, release, target, 10_000, rule("gate"))
+    return Verdict(release=release, advance=None if refused else target)
+
+
+def _refusal(tx: Tx, deployment: Deployment, row: Row) -> Conflict | None:
+    """Return what refuses a scheduled promotion now, a rule or a policy."""
+    where = (tx, row, row["due_segment"], row["due_share"])
+    refusal = deployment.refusal(*where)
+    return refusal or permits.conflict(deployment.refused_by_policy(*where, rule("schedule")))
 
 
 def _passed_gate(tx: Tx, release: Row, known: dict[str, rules.Counts], policy: Policy, now: int) -> bool:

@@ -14,7 +14,7 @@ from litestar.params import FromPath, FromQuery, JSONBody
 from litestar.status_codes import HTTP_200_OK, HTTP_304_NOT_MODIFIED
 
 from hub.conditional import is_known
-from hub.deployment import stages, views
+from hub.deployment import permits, stages, views
 from hub.deployment.catalogue import Catalogue
 from hub.deployment.policy import read_policy
 from hub.deployment.preview import preview
@@ -61,13 +61,15 @@ class ReleaseRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class PromoteRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
     """Which segment, and what share of it in percent (0 exclusive to 100); not before a time.
 
-    `override` passes over the gate of the present segment, for the `reason` given.
+    `override` passes over the gate of the present segment, for the `reason` given; `policy_exception` is the reason
+    for which an admin passes over the fleet's policies.
     """
 
     target_segment: Literal["canary", "early", "general"]
     rollout_percentage: float = 100.0
     reason: Text = ""
     override: bool = False
+    policy_exception: Text = msgspec.field(default="", name="policy_exception")
     not_before: Annotated[datetime, msgspec.Meta(tz=True)] | None = msgspec.field(
         default=None, name="not_before"
     )
@@ -77,6 +79,12 @@ class Reason(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Why, in the operator's words; it stands in the audit."""
 
     reason: Text = ""
+
+
+class ExceptedReason(Reason, frozen=True, forbid_unknown_fields=True):
+    """Why; and for which reason an admin passes over the fleet's policies, if so."""
+
+    policy_exception: Text = ""
 
 
 class DeploymentController(Controller):
@@ -140,6 +148,9 @@ class DeploymentController(Controller):
             with store.read() as tx:
                 release = get_release(tx, release_id)
                 refusal = deployment.refusal(tx, release, data.target_segment, share, override=data.override)
+                asked = (release, data.target_segment, share, request.state.caller)
+                refused = deployment.refused_by_policy(tx, *asked) if refusal is None else []
+                refusal = refusal or permits.conflict(refused)
                 found = preview(
                     tx, observed.fleet, release, data.target_segment, share, observed.zones, now=clock.now()
                 )
@@ -147,6 +158,7 @@ class DeploymentController(Controller):
                 "dry_run": True,
                 "refused_by": refusal.rule if refusal else None,
                 "detail": refusal.detail if refusal else "",
+                "policies": [msgspec.structs.asdict(one) for one in refused],
                 **found,
             }
         where = (release_id, data.target_segment, data.rollout_percentage)
@@ -156,7 +168,10 @@ class DeploymentController(Controller):
             if data.override:
                 raise Invalid("override is for a promotion now; leave out not_before.", rule="override")
             return _release(deployment.schedule(*where, not_before, caller, data.reason))
-        return _release(deployment.promote(*where, caller, data.reason, override=data.override))
+        exception = data.policy_exception
+        return _release(
+            deployment.promote(*where, caller, data.reason, override=data.override, exception=exception)
+        )
 
     @post(
         "/releases/{release_id:str}/pause",
@@ -185,10 +200,13 @@ class DeploymentController(Controller):
         request: AnyRequest,
         deployment: NamedDependency[Deployment],
         release_id: FromPath[str],
-        data: JSONBody[Reason | None] = None,
+        data: JSONBody[ExceptedReason | None] = None,
     ) -> dict[str, Any]:
         """Go on after a pause or a halt."""
-        return _release(deployment.resume(release_id, request.state.caller, _text(data)))
+        why = data or ExceptedReason()
+        return _release(
+            deployment.resume(release_id, request.state.caller, why.reason, exception=why.policy_exception)
+        )
 
     @post(
         "/releases/{release_id:str}/rollback",
@@ -201,10 +219,13 @@ class DeploymentController(Controller):
         request: AnyRequest,
         deployment: NamedDependency[Deployment],
         release_id: FromPath[str],
-        data: JSONBody[Reason | None] = None,
+        data: JSONBody[ExceptedReason | None] = None,
     ) -> dict[str, Any]:
         """Withdraw a release from every device that runs it."""
-        return _release(deployment.rollback(release_id, request.state.caller, _text(data)))
+        why = data or ExceptedReason()
+        return _release(
+            deployment.rollback(release_id, request.state.caller, why.reason, exception=why.policy_exception)
+        )
 
     @get("/releases/{release_id:str}/progress", opt={"access": "viewer"}, sync_to_thread=True)
     def progress(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, get_args
 
 from hub.caller import Caller
 from hub.deployment.records import SELECT_RELEASE, record
 from hub.errors import Conflict, Invalid
+from hub.policies.documents import Kind
+from hub.policies.rules import LASTING
 from hub.store import Row, Tx
 from hub.times import rfc3339
 
@@ -14,6 +16,7 @@ FURTHEST_MS: Final = 90 * 86_400_000
 """How far ahead a promotion may be put."""
 
 _WAITS: Final = ("gate_share", "gate_wait", "gate_reports", "gate_success", "clock_behind", "moved_on")
+_POLICY_WAITS: Final = frozenset(f"policy.{kind}" for kind in get_args(Kind) if kind not in LASTING)
 
 
 def check_time(not_before: int, now: int) -> None:
@@ -27,7 +30,7 @@ def goes_on_waiting(refusal: Conflict) -> bool:
 
     Any other rule means that it can never come to pass as it was ordered.
     """
-    return refusal.rule in _WAITS
+    return refusal.rule in _WAITS or refusal.rule in _POLICY_WAITS
 
 
 def put(

@@ -8,15 +8,18 @@ from typing import Any
 import msgspec
 
 from hub.caller import Caller
-from hub.deployment import counts, rules, schedules, stages, waypoints
+from hub.deployment import counts, permits, rules, schedules, stages, waypoints
 from hub.deployment.manifests import hoist_segment, hoist_where, policy_of
 from hub.deployment.policy import Policy
 from hub.deployment.records import check_trusted, get_release, record, release_view, set_state
 from hub.errors import Conflict
+from hub.policies.rules import Refusal
 from hub.signer import Signer
 from hub.store import Row, Store, Tx
+from hub.times import zones
 from topics import names
 from topics.channels import parse
+from topics.eligibility import Zones
 
 # A rollback once ordered stands: a device that was away for two of them must go back past both.
 _AT_LEAST = "CASE WHEN rollback_from > {0} THEN rollback_from ELSE {0} END"
@@ -39,7 +42,11 @@ class Meant(msgspec.Struct, frozen=True):
 
 
 class Deployment:
-    """Releases and rollouts of one fleet. `clock` gives ms; `observed_since` when ingest last caught up (ms)."""
+    """Releases and rollouts of one fleet. `clock` gives ms; `observed_since` when ingest last caught up (ms).
+
+    Whatever starts or forces back asks the fleet's policies as well; an `exception` is an admin's reason to pass over
+    them.
+    """
 
     def __init__(
         self,
@@ -48,12 +55,14 @@ class Deployment:
         sources: list[str],
         clock: Callable[[], int],
         observed_since: Callable[[], int],
+        zones: Zones = zones,
     ) -> None:
         self._store = store
         self._signer = signer
         self._sources = sources
         self._clock = clock
         self._observed_since = observed_since
+        self._zones = zones
 
     def sign_again(self, caller: Caller) -> int:
         """Sign every manifest anew, as after a change of the deployment key; return how many."""
@@ -83,6 +92,12 @@ class Deployment:
             return refusal
         return None
 
+    def refused_by_policy(
+        self, tx: Tx, release: Row, target: str, share: int, caller: Caller
+    ) -> list[Refusal]:
+        """Return which policies refuse that `caller` offers `release` to `share` basis points of `target` now."""
+        return permits.start(tx, release, target, share, caller, self._zones, self._clock())
+
     def promote(
         self,
         release_id: str,
@@ -92,9 +107,10 @@ class Deployment:
         reason: str = "",
         *,
         override: bool = False,
+        exception: str = "",
         meant: Meant | None = None,
     ) -> dict[str, Any]:
-        """Offer a release to a share of a segment. Raises `Conflict` with the rule that refuses.
+        """Offer a release to a share of a segment. Raises `Conflict` with the rule or the policy that refuses.
 
         With `override` the gate does not refuse; the rule that would have stands in the event, with the reason.
         `meant` is what a rule of the hub decided upon: it must not act when somebody was quicker.
@@ -114,6 +130,8 @@ class Deployment:
                 overridden = ""
             if refusal is not None:
                 raise refusal
+            refused = self.refused_by_policy(tx, release, target, share, caller)
+            permits.enforce(tx, release, refused, caller, exception, now)
             for other, _ in self._others(tx, release):
                 self._supersede(tx, get_release(tx, other), release_id, caller, now)
             schedules.take(tx, release_id)
@@ -158,6 +176,9 @@ class Deployment:
             refusal = self.refusal(tx, release, target, share, override=True)
             if refusal is not None:
                 raise refusal
+            # What time may mend, a freeze or an approval, is for the time when it is due.
+            refused = self.refused_by_policy(tx, release, target, share, caller)
+            permits.enforce(tx, release, [one for one in refused if one.is_lasting], caller, "", now)
             schedules.put(tx, release, target, share, not_before, caller, reason, now)
             return release_view(get_release(tx, release_id))
 
@@ -176,7 +197,9 @@ class Deployment:
         """Stop a rollout that has failed. Two failures that arrive together halt once."""
         return self._stop(release_id, "halted", ("rolling", "paused"), caller, reason)
 
-    def resume(self, release_id: str, caller: Caller, reason: str = "") -> dict[str, Any]:
+    def resume(
+        self, release_id: str, caller: Caller, reason: str = "", *, exception: str = ""
+    ) -> dict[str, Any]:
         """Go on after a pause or a halt; failures up to now are taken as looked at and do not halt again."""
         now = self._clock()
         with self._store.write() as tx:
@@ -185,6 +208,9 @@ class Deployment:
                 return release_view(release)
             if release["state"] not in ("paused", "halted"):
                 raise Conflict(f"{release_id} is {release['state']}, not paused or halted.", rule="state")
+            permits.enforce(
+                tx, release, permits.resumption(tx, release, self._zones, now), caller, exception, now
+            )
             if release["state"] == "halted":
                 tx.execute(
                     "UPDATE releases SET judged_from = :now, epoch = releases.epoch + 1 WHERE id = :id",
@@ -197,13 +223,18 @@ class Deployment:
             record(tx, "release.resumed", release_id, release["role"], caller, now, reason)
             return release_view(get_release(tx, release_id))
 
-    def rollback(self, release_id: str, caller: Caller, reason: str = "") -> dict[str, Any]:
+    def rollback(
+        self, release_id: str, caller: Caller, reason: str = "", *, exception: str = ""
+    ) -> dict[str, Any]:
         """Withdraw a release: devices that run it go back to the stable one, even if they read of it in a month."""
         now = self._clock()
         with self._store.write() as tx:
             release = get_release(tx, release_id)
             if release["state"] == "rolled_back":
                 return release_view(release)
+            permits.enforce(
+                tx, release, permits.withdrawal(tx, release, self._zones, now), caller, exception, now
+            )
             cancelled = schedules.cancel(tx, release, caller, reason, now)
             if release["state"] == "published" and cancelled:
                 return release_view(get_release(tx, release_id))

@@ -271,6 +271,27 @@ def m009_recovery(db: Database) -> None:
     _run(db, RECOVERY)
 
 
+_POLICIES: Final = """
+CREATE TABLE policies (
+    id TEXT PRIMARY KEY, role TEXT, kind TEXT NOT NULL, body TEXT NOT NULL, created_at INTEGER NOT NULL,
+    created_by TEXT NOT NULL
+);
+
+CREATE TABLE approvals (
+    release_id TEXT NOT NULL, segment TEXT NOT NULL, approved_by TEXT NOT NULL, approved_at INTEGER NOT NULL,
+    reason TEXT NOT NULL DEFAULT '', PRIMARY KEY (release_id, segment, approved_by)
+) WITHOUT ROWID;
+
+CREATE TABLE compliance_days (day INTEGER PRIMARY KEY, body TEXT NOT NULL);
+"""
+
+
+@MIGRATIONS()
+def m012_governance(db: Database) -> None:
+    """Fleet policies as JSON, who approved what, and one compliance report a day (days since the epoch)."""
+    _run(db, _POLICIES)
+
+
 def _run(db: Database, script: str) -> None:
     for statement in script.split(";\n\n"):
         if statement.strip():

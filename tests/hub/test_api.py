@@ -47,7 +47,8 @@ def filled(path: str) -> str:
         "role": "kiosk",
         "segment": "canary",
     }
-    values |= {"name": "status", "version": "1", "key_id": "0123456789ab", "command_id": "c-1"}
+    values |= {"name": "status", "version": "1", "key_id": "0123456789ab", "policy_id": "0123456789ab"}
+    values |= {"command_id": "c-1"}
     values |= {"sha256": "0" * 64, "expires_at": "2000000000", "signature": "0" * 64}
     return re.sub(r"\{(\w+)(?::\w+)?\}", lambda match: values[match[1]], path)
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from hub.app import zones
 from hub.deployment.waypoints import Step, way
+from hub.times import zones
 from tests.hub.world import World
 from tests.topics import kit
 from topics import trust

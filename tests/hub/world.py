@@ -22,7 +22,6 @@ from nacl.signing import SigningKey
 
 from hub import auth, config, events
 from hub.access.keys import ApiKeys
-from hub.app import zones
 from hub.artifacts.files import BundleFiles
 from hub.artifacts.service import Artifacts, Serving
 from hub.broker import commit
@@ -34,6 +33,7 @@ from hub.deployment.manifests import ensure_role
 from hub.deployment.routes import Observed
 from hub.deployment.service import Deployment
 from hub.deployment.views import facts_of, status_of
+from hub.governance.service import Governance
 from hub.http import Services, application
 from hub.identity.ca import open_authorities
 from hub.metrics import Metrics
@@ -46,7 +46,7 @@ from hub.signer import Signer
 from hub.store import SqliteStore
 from hub.streams import Streams
 from hub.telemetry.intake import Intake
-from hub.times import Clock
+from hub.times import Clock, zones
 from tests.topics import kit
 from topics import bundle, codec, enrolment, trust
 from topics.channels import BY_NAME, DESIRED, MANIFEST
@@ -70,7 +70,7 @@ class World:
         self.authorities = open_authorities(folder / "ca", kit.FLEET, now=self.now // 1000)
         sources = ["http://127.0.0.1:1/artifacts/{role}/{release}/bundle"]
         self.deployment = Deployment(
-            self.store, self.signer, sources, lambda: self.now, lambda: self.observed_since
+            self.store, self.signer, sources, lambda: self.now, lambda: self.observed_since, zones
         )
         self.watch = Watch(self.store, self.signer, lambda: self.now, Limits())
         self.registry = Registry(
@@ -85,6 +85,7 @@ class World:
         self.metrics = Metrics()
         self.arrived: list[Uplink] = []
         self.intake = Intake(self.store, kit.FLEET, lambda: self.now, self.arrived.extend)
+        self.governance = Governance(self.store, kit.FLEET, zones, lambda: self.now)
         self.files = BundleFiles(folder / "artifacts")
         services = Services(
             store=self.store,
@@ -99,6 +100,7 @@ class World:
                 lambda: self.now,
                 Serving(fleet=kit.FLEET, public_url="https://hub.example/fleet", secret=b"u" * 32),
             ),
+            governance=self.governance,
             recovery=Recovery(self.store, self.signer, lambda: self.now, chaos=chaos),
             observed=Observed(lambda: self.observed_since, kit.FLEET, zones),
             health=Health({}),

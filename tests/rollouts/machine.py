@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from hub import trustroots, verified
-from hub.app import zones
 from hub.broker import commit
 from hub.broker.reduce import Uplink, reduce
 from hub.deployment import views
@@ -23,6 +22,7 @@ from hub.deployment.policy import FailurePolicy, Policy, SegmentPolicy
 from hub.deployment.rules import Counts
 from hub.errors import Conflict
 from hub.registry.rules import DevicePatch
+from hub.times import zones
 from tests.hub.world import ADMIN, World
 from tests.rollouts.device import End, SimDevice
 from tests.rollouts.model import Known, gate_is_open, has_failed

@@ -13,7 +13,18 @@ from hub import usage
 from tests.hub.cli.conftest import Flaghoist
 
 ID = "kiosk-7-3f2a9c1b5d4e"
-GROUPS = ("keys", "root", "release", "rollout", "device", "api-key", "audit")
+GROUPS = (
+    "keys",
+    "root",
+    "release",
+    "rollout",
+    "device",
+    "recovery",
+    "policy",
+    "compliance",
+    "audit",
+    "api-key",
+)
 
 
 @pytest.mark.parametrize(
