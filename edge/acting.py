@@ -28,6 +28,10 @@ class Acting(Protocol):
         """What runs, and the last update."""
 
     @property
+    def allows_chaos(self) -> bool:
+        """Whether this device's own settings let an update be made to fail."""
+
+    @property
     def now_ms(self) -> int:
         """The best bound for the time in ms."""
 

@@ -366,6 +366,11 @@ class Agent:
         return self._kept.beliefs
 
     @property
+    def allows_chaos(self) -> bool:
+        """Whether this device's own settings let an update be made to fail."""
+        return self._settings.chaos
+
+    @property
     def now_ms(self) -> int:
         """The best that is known of the time, in ms."""
         return self.memory.trust.time(self._clock)

@@ -11,6 +11,7 @@ from typing import Final
 from edge import safemode
 from edge.acting import Acting
 from edge.storage import memory, records, state
+from edge.updating import chaos
 from topics.documents import Command
 from topics.messages import CommandResult
 
@@ -59,14 +60,23 @@ def _pending(agent: Acting) -> list[Command]:
 def _quick(agent: Acting, command: Command) -> None:
     changed = agent.memory
     if command.kind == "fail-next-update":
-        changed = records.changed(changed, armed=command.id)
-        _answer(agent, changed, command, ok=True, detail="the next update will fail in probation")
+        _arm(agent, command)
     elif command.kind == "report-now":
         _answer(agent, changed, command, ok=True, detail="heartbeat sent")
         agent.report_now()
     else:
         _answer(agent, changed, command, ok=True, detail="the agent restarts")
         agent.restart_wanted = True
+
+
+def _arm(agent: Acting, command: Command) -> None:
+    fault = chaos.asked(command) if agent.allows_chaos else None
+    if fault is None:
+        why = "the agent knows no such fault" if agent.allows_chaos else "the device's own settings allow no chaos"
+        _answer(agent, agent.memory, command, ok=False, detail=why)
+        return
+    armed = records.changed(agent.memory, armed=fault.text())
+    _answer(agent, armed, command, ok=True, detail=f"the next update will {fault.kind} in {fault.phase}")
 
 
 def _collect(agent: Acting, command: Command) -> None:

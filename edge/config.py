@@ -55,6 +55,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     transport: Literal["auto", "mqtt", "https"] = "auto"
     fallback_seconds: Span = 300.0
     mqtt_retry_seconds: Span = 900.0
+    chaos: bool = False
     zone: Annotated[str, Meta(max_length=128)] = "UTC"
     mirror: Annotated[str, Meta(max_length=1024)] = ""
 

@@ -25,7 +25,7 @@ MAX_REFUSALS: Final = 64
 
 class Memory(msgspec.Struct, frozen=True, kw_only=True):
     """All of it. `refusals` names the refused documents that were reported, `done` the commands carried out,
-    `armed` the chaos command that makes the next update fail; `session` counts connections."""
+    `armed` what makes the next update break (see `edge.updating.chaos`); `session` counts connections."""
 
     id: str
     trust: TrustState

@@ -25,7 +25,7 @@ from edge.machine import clock, facts
 from edge.machine.clock import SystemClock
 from edge.storage import disk, memory, records, state
 from edge.storage.state import Installed, State, Update
-from edge.updating import activate, probation, stage, transition
+from edge.updating import activate, chaos, probation, stage, transition
 from edge.updating.hooks import Hooks, Place, Result, Verb, patiently
 from topics import lifecycle
 from topics.documents import Release
@@ -106,11 +106,14 @@ class Updater:
 
     def _forward(self, release: Release) -> None:
         try:
+            self._broken("download", stops=True)
             if stage.reuse(self._paths, release, self._tools.variables):
                 self._to("verified")
             else:
                 self._obtain(release)
+            self._broken("verify", stops=True)
             self._to("staged")
+            self._broken("stage", stops=True)
             self._hooks().find(release.hook)
             self._ask_again(release)
         except Stop as stop:
@@ -172,7 +175,8 @@ class Updater:
             self._save(update=update)
         else:
             self._to("activating", base=records.changed(self._state, update=update))
-        failure = self._call("install")
+        broken = self._broken("activate")
+        failure = Result(1, broken) if broken else self._call("install")
         if failure.ok:
             activate.point(self._paths, update.release.id, self._state.running_id)
             failure = self._replace_other_hook()
@@ -203,8 +207,8 @@ class Updater:
 
     def _probation(self) -> None:
         release = self._update.release
-        if self._update.fail_by:
-            self._roll_back(f"made to fail by command {self._update.fail_by}")
+        if broken := self._broken("probation"):
+            self._roll_back(broken)
             return
         info = stage.stands(self._paths, release)
         if info is None:
@@ -421,6 +425,17 @@ class Updater:
         activate.prune(self._paths, self._state, downloads=ended)
 
     # Small tools
+
+    def _broken(self, phase: str, *, stops: bool = False) -> str:
+        """Return why the update breaks in `phase` because it was made to, "" if it was not; raise it if it `stops`."""
+        fault = chaos.due(self._update.fail_by, phase)
+        if fault is None:
+            return ""
+        self._save(update=records.changed(self._update, fail_by=""))
+        reason = chaos.strike(fault, self._tools.settings.hook_seconds)
+        if stops:
+            raise Stop(reason)
+        return reason
 
     def _changed(self, **fields: Any) -> State:
         """Return the state with `fields` of its update replaced."""

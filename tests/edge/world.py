@@ -48,6 +48,7 @@ NOW: Final = int(time.time() * 1000)
 ROOT: Final = kit.signed_root(expires_at=NOW + 365 * kit.DAY)
 
 QUICK: Final = Settings(
+    chaos=True,
     backoff_base_seconds=0.05,
     backoff_cap_seconds=0.2,
     resend_seconds=5,
