@@ -18,6 +18,7 @@ from edge.identity import roots
 from edge.machine import clock, facts, probes
 from edge.outbound import Outbound
 from edge.outside import Outside
+from edge.selfupdate.standing import Standing
 from edge.storage import anchor, memory, records
 from edge.storage.ledger import Ledger
 from edge.storage.memory import Memory
@@ -56,6 +57,7 @@ class Agent:
             booted, outside.device.device_id, clock.judge(booted.trust, outside.clock.wall())
         )
         self._kept = Ledger(self._paths, held, self._outbound, outside.jobs)
+        self._standing = Standing(self._paths)
         self._online = False
         self._seq = 0
         self._refusals: dict[str, tuple[str, bytes]] = {}
@@ -89,6 +91,7 @@ class Agent:
 
     def on_connected(self) -> None:
         """A connection stands."""
+        self._standing.reached()
         self._online = True
         self._heard.clear()
         self._roots_asked.clear()
@@ -146,6 +149,11 @@ class Agent:
 
     def _job_end(self, code: int) -> None:
         self._kept.reread()
+        self._standing.came_up()
+        if self._standing.superseded:
+            log.info("the agent starts anew as another build of itself")
+            self.restart_wanted = True
+            return
         under_way = self._kept.under_way
         if under_way is not None:
             log.warning("the update process ended with %d while %s", code, under_way.state)

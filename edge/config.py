@@ -49,6 +49,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     drift_seconds: Annotated[float, Meta(ge=0, le=30 * 86_400)] = 86_400.0  # 0: only when it is ordered
     settle_seconds: Span = 15.0
     max_activations: Annotated[int, Meta(ge=1, le=100)] = 3
+    agent_trial_seconds: Span = 600.0
     safe_mode_after: Annotated[int, Meta(ge=1, le=1000)] = 3
     boot_loop_starts: Annotated[int, Meta(ge=0, le=1000)] = 8  # 0: never
     boot_loop_seconds: Span = 600.0

@@ -11,14 +11,15 @@ import sys
 
 from edge.config import Paths
 from edge.errors import EdgeError, NotReady
+from edge.selfupdate import launcher
 from edge.verbs import parser
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
     arguments = sys.argv[1:] if argv is None else argv
-    # The update process is the agent's own command, which people never see.
-    own = arguments[:1] == ["update"]
+    # The agent's own commands, which people never see.
+    own = arguments[:1] in (["update"], ["self-check"])
     chosen = (parser.build_own() if own else parser.build()).parse_args(arguments)
     chosen.arguments = arguments
     try:
@@ -26,9 +27,12 @@ def main(argv: list[str] | None = None) -> int:
             from edge.simulate import command
 
             return command.run(chosen)
+        paths = Paths(chosen.state.absolute(), chosen.hooks.absolute())
+        if not own:
+            launcher.enter(paths, chosen.verb, arguments)
         # Each command loads only its own modules: the agent that stays in memory carries none of the others.
         verb = importlib.import_module(f"edge.verbs.{chosen.verb.replace('-', '_')}")
-        code: int = verb.run(Paths(chosen.state.absolute(), chosen.hooks.absolute()), chosen)
+        code: int = verb.run(paths, chosen)
         return code
     except EdgeError as error:
         print(f"flaghoist-edge: {error}", file=sys.stderr)

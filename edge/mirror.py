@@ -24,6 +24,8 @@ from edge.logs import book
 from edge.machine import clock
 from edge.machine.clock import SystemClock
 from edge.outside import Outside
+from edge.selfupdate import launcher
+from edge.selfupdate.standing import Standing
 from edge.storage.spool import Spool
 from edge.storage.state import Update
 from edge.updating import child, jobs
@@ -54,7 +56,7 @@ class NoLink:
         """End nothing."""
 
 
-def run(paths: Paths) -> str:
+def run(paths: Paths, arguments: list[str]) -> str:
     """Take what the mirror of the settings has and act on it; return what runs and why. Raises `EdgeError`."""
     book.setup(paths, book.AGENT)
     identity = Identity(paths)
@@ -74,8 +76,10 @@ def run(paths: Paths) -> str:
         ) from None
     refusals: list[beliefs.Refusal] = []
     try:
+        # There is no hub to be reached: a build of the agent on trial has to come up, no more.
+        Standing(paths).reached()
         agent.start()
-        _work(agent, updates)
+        _work(agent, updates, arguments)
         read = _reader(settings.mirror, child.tls(identity))
         for topic, body in _documents(agent, identity.device.device_id, read):
             now = clock.judge(agent.memory.trust, int(time.time() * 1000))
@@ -84,7 +88,7 @@ def run(paths: Paths) -> str:
             agent.on_message(topic, body)
             if isinstance(judged, beliefs.Refusal):
                 refusals.append(judged)
-        _work(agent, updates)
+        _work(agent, updates, arguments)
         return _outcome(agent, refusals)
     finally:
         updates.kill()
@@ -114,7 +118,7 @@ def _documents(agent: Agent, device_id: str, read: Read) -> Iterator[tuple[str, 
     yield beliefs.topics_of(agent.memory, device_id)[1], manifest
 
 
-def _work(agent: Agent, updates: Child) -> None:
+def _work(agent: Agent, updates: Child, arguments: list[str]) -> None:
     """Let updates run, and waits for them pass, until there is nothing to be done now."""
     while True:
         if updates.busy and updates.pipe is not None:
@@ -124,6 +128,9 @@ def _work(agent: Agent, updates: Child) -> None:
                 agent.on_progress()
             else:
                 agent.on_job_end(code)
+            if agent.restart_wanted:
+                # The build that came with the release goes on, at its own start.
+                launcher.again(arguments)
         elif _is_waiting(agent):
             time.sleep(max(0.0, (agent.deadline or 0.0) - time.monotonic()))
             agent.tick()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from edge import VERSION
 from edge.config import Paths
 from edge.identity.identity import Identity
+from edge.selfupdate import launcher
 from edge.storage import anchor, state
 from edge.storage.spool import Spool
 
@@ -25,6 +27,7 @@ def gather(paths: Paths) -> dict[str, Any]:
         "role": known.role,
         "segment": known.segment,
         "hardware": device.hardware,
+        "agent": f"{VERSION} (build {launcher.own()})" if launcher.own() else VERSION,
         "running": running.release.id if running else None,
         "running_version": running.release.version if running else None,
         "previous": held.previous.release.id if held.previous else None,
@@ -53,6 +56,7 @@ def text(values: dict[str, Any]) -> str:
         f"running   {values['running'] or 'nothing'}"
         + (f" (version {values['running_version']})" if values["running"] else ""),
         f"service   {values['service']}",
+        f"agent     {values['agent']}",
     ]
     if update:
         reason = f": {update['reason']}" if update["reason"] else ""

@@ -21,8 +21,9 @@ from edge.drift import files as drift
 from edge.drift import inspection
 from edge.errors import Stop
 from edge.identity.identity import Device
-from edge.machine import clock, facts
+from edge.machine import clock, facts, mark
 from edge.machine.clock import SystemClock
+from edge.selfupdate import builds, trial
 from edge.storage import disk, memory, records, state
 from edge.storage.state import Installed, State, Update
 from edge.updating import activate, chaos, probation, stage, transition
@@ -70,6 +71,8 @@ class Updater:
         update = self._state.update
         if update is not None:
             self._resume(update)
+        if self._state.update is not None and self._state.update.state == "probation":
+            return  # the agent starts anew as the build that came with the release, and goes on there
         self._tidy()
         self._ensure()
         self._collect()
@@ -115,6 +118,7 @@ class Updater:
             self._to("staged")
             self._broken("stage", stops=True)
             self._hooks().find(release.hook)
+            trial.prepare(self._paths, release.id, self._tools.settings)
             self._ask_again(release)
         except Stop as stop:
             self._fail(stop)
@@ -214,9 +218,18 @@ class Updater:
         if info is None:
             self._roll_back("the release's files are not as they were signed")
             return
-        problem = probation.watch(self._paths, self._tools.settings, self._hooks(), self._place(), info)
+        settings = self._tools.settings
+        build = trial.due(self._paths, release.id)
+        if build:
+            problem = trial.begin(self._paths, build, probation=info.probation_seconds, settings=settings)
+            if problem:
+                self._roll_back(problem, lasting=self._update.tries + 1 >= MAX_INTERRUPTED)
+            return
+        problem = probation.watch(self._paths, settings, self._hooks(), self._place(), info)
         if problem:
             self._roll_back(problem)
+        elif not self._update.by_hand and (problem := trial.not_reached(self._paths, settings)):
+            self._roll_back(problem, lasting=self._update.tries + 1 >= MAX_INTERRUPTED)
         else:
             self._commit()
 
@@ -239,12 +252,14 @@ class Updater:
             failed=failed[-state.MAX_FAILED :],
         )
         self._to("committed", base=committed)
+        trial.confirm(self._paths, release.id)
 
     # The way back
 
     def _roll_back(self, reason: str, *, lasting: bool = True) -> None:
         if self._update.state != "rolling_back":
             self._to("rolling_back", base=self._changed(reason=reason, lasting=lasting, restart=""))
+        trial.withdraw(self._paths)
         previous = self._state.running
         activate.point(
             self._paths,
@@ -300,12 +315,14 @@ class Updater:
 
     def _ensure(self) -> None:
         """See that the committed release runs: a device that was switched off starts with nothing running."""
+        mark.safe_mode(self._paths, on=bool(self._state.safe_mode))
         if self._state.safe_mode:
             self._apply_safe_mode()
             return
         running = self._state.running
         if running is None:
             return
+        trial.confirm(self._paths, running.release.id)
         place = Place(running.release.id, running.release.hook)
         if not activate.points_to(self._paths, running.release.id):
             previous = self._state.previous
@@ -423,6 +440,7 @@ class Updater:
         update = self._state.update
         ended = update is None or update.state in ("committed", "rolled_back")
         activate.prune(self._paths, self._state, downloads=ended)
+        builds.prune(self._paths)
 
     # Small tools
 

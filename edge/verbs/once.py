@@ -18,5 +18,5 @@ def run(paths: Paths, chosen: argparse.Namespace) -> int:
 
     # By the environment, so that the update process knows it too.
     os.environ[f"{ENV_PREFIX}MIRROR"] = chosen.mirror
-    print(mirror.run(paths))
+    print(mirror.run(paths, chosen.arguments))
     return 0

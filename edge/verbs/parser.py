@@ -47,6 +47,7 @@ def build_own() -> argparse.ArgumentParser:
     update = _verb(verbs, "update", "carry an update on; started by the agent")
     update.add_argument("--tell", type=int, default=None)
     update.add_argument("--parent", type=int, default=None)
+    _verb(verbs, "self-check", "say whether this build of the agent runs here; asked by the one before it")
     return parser
 
 

@@ -63,6 +63,8 @@ QUICK: Final = Settings(
     settle_seconds=5,
 )
 
+EXECUTABLE: Final = ("validate/", "files/bin/", "files/agent/firmware_hooks/")
+
 HOOK = """#!/bin/sh
 echo "$1 $FLAGHOIST_RELEASE_ID ${FLAGHOIST_PREVIOUS_DIR##*/}" >> "$FLAGHOIST_STATE_DIR/hook.log"
 [ ! -e "$FLAGHOIST_RELEASE_DIR/files/fail-$1" ] || { echo "no $1 today" >&2; exit 1; }
@@ -132,7 +134,7 @@ def build(
         **(info or {}),
     }
     tree = {"bundle.json": json.dumps(about).encode(), "files/app.txt": b"app %d" % sequence, **(files or {})}
-    modes = {path: 0o755 if path.startswith(("validate/", "files/bin/")) else 0o644 for path in tree}
+    modes = {path: 0o755 if path.startswith(EXECUTABLE) else 0o644 for path in tree}
     archive, tar = pack([member(path, data, modes[path]) for path, data in tree.items()])
     entries = [
         FileEntry(path, hashlib.sha256(data).hexdigest(), len(data), modes[path])
