@@ -280,15 +280,23 @@ async def _services(
     scheduler.start()
     stack.callback(scheduler.shutdown, wait=False)
     app = application(services, auth.Authenticator(store, signer.fleet, now_ms), version("flaghoist"))
-    server = Server(
-        uvicorn.Config(
-            app, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=STOP_S
-        )
-    )
+    server = Server(http_config(app))
     serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
     stack.push_async_callback(_stop_server, server, serving, streams)
     while not server.started and not serving.done():
         await asyncio.sleep(0.01)
+
+
+def http_config(app: Any) -> uvicorn.Config:
+    """Return how the API is served. No header of a proxy is believed: what is told of addresses is `--public-http`."""
+    return uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="on",
+        timeout_graceful_shutdown=STOP_S,
+        proxy_headers=False,
+    )
 
 
 def _limits(settings: config.Settings) -> Limits:

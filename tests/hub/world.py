@@ -62,7 +62,9 @@ SPOOL = "0a1b2c3d"
 class World:
     """The hub, a clock that stands until it is moved, and signed releases on demand."""
 
-    def __init__(self, folder: Path, *, chaos: bool = False) -> None:
+    def __init__(
+        self, folder: Path, *, chaos: bool = False, public_url: str = "https://hub.example/fleet"
+    ) -> None:
         self.now = kit.NOW
         self.observed_since = 0
         self.store = SqliteStore(folder / "hub.db")
@@ -98,7 +100,7 @@ class World:
                 self.store,
                 self.files,
                 lambda: self.now,
-                Serving(fleet=kit.FLEET, public_url="https://hub.example/fleet", secret=b"u" * 32),
+                Serving(fleet=kit.FLEET, public_url=public_url, secret=b"u" * 32),
             ),
             governance=self.governance,
             recovery=Recovery(self.store, self.signer, lambda: self.now, chaos=chaos),
@@ -305,9 +307,9 @@ EAGER = {
 
 
 @contextmanager
-def world(folder: Path, *, chaos: bool = False) -> Iterator[World]:
+def world(folder: Path, **options: Any) -> Iterator[World]:
     """Open a world, and close what it opened."""
-    made = World(folder, chaos=chaos)
+    made = World(folder, **options)
     with made.client:
         yield made
     made.store.close()
