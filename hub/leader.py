@@ -1,5 +1,5 @@
-"""What exactly one process does, as soon as anything was committed: hold back devices in trouble, judge rollouts, seal
-events."""
+"""What exactly one process does, as soon as anything was committed: hold back devices in trouble, judge rollouts and
+count their shares, seal events."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Final
 import structlog
 
 from hub import events
+from hub.deployment import shares
 from hub.deployment.judge import judge
 from hub.deployment.service import Deployment
 from hub.recovery.watch import Watch
@@ -56,11 +57,13 @@ class Leader:
             await self.wake.wait()
 
     def look(self) -> None:
-        """See who is in trouble, judge what is under way without them, then seal what was written."""
+        """See who is in trouble, judge what is under way without them, count a slice, then seal what was written."""
         self._recovery.look()
         changed = judge(self._store, self._deployment, now=now_ms(), observed_since=self._observed_since())
         for release_id in changed:
             _log.info("rollout changed by rule", release=release_id)
+        if shares.count(self._store):
+            self.wake.set()
         with self._store.read() as tx:
             unsealed = tx.one("SELECT id FROM events WHERE n IS NULL LIMIT 1")
         if unsealed:

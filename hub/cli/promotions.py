@@ -63,7 +63,9 @@ def show(release_id: str, as_json: bool, hub: Hub) -> None:
     "--segment", required=True, type=click.Choice(SEGMENTS), help="Segment to offer the release to."
 )
 @click.option(
-    "--percentage", type=float, default=100.0, show_default=True, help="Share of the segment that takes it."
+    "--percentage",
+    type=float,
+    help="Share of the segment that takes it; default the policy's next step, which is all of it without steps.",
 )
 @click.option("--not-before", metavar="TIME", help="Wait until then, like 2026-11-26T02:00:00+01:00.")
 @click.option("--override", is_flag=True, help="Pass over the gate of the segment before; needs --reason.")
@@ -75,7 +77,7 @@ def show(release_id: str, as_json: bool, hub: Hub) -> None:
 def promote(
     release_id: str,
     segment: str,
-    percentage: float,
+    percentage: float | None,
     not_before: str | None,
     override: bool,
     reason: str,
@@ -86,16 +88,21 @@ def promote(
 ) -> None:
     """Offer a release to a share of a segment: canary, then early, then general."""
     # NaN passes every comparison, so it has to be asked for.
-    if not (math.isfinite(percentage) and 0 < percentage <= 100):
+    if percentage is not None and not (math.isfinite(percentage) and 0 < percentage <= 100):
         raise click.UsageError(
             f"--percentage {percentage:g} is not a share; give a number above 0, up to 100"
         )
     if override and not reason.strip():
         raise click.UsageError("--override needs to say why; give --reason")
-    body = {"targetSegment": segment, "rolloutPercentage": percentage}
-    given = {"not_before": not_before and _time(not_before), "override": override, "reason": reason}
-    given["policy_exception"] = policy_exception
-    body |= {name: value for name, value in given.items() if value}
+    given = {
+        "targetSegment": segment,
+        "rolloutPercentage": percentage,
+        "not_before": not_before and _time(not_before),
+        "override": override,
+        "reason": reason,
+        "policy_exception": policy_exception,
+    }
+    body = {name: value for name, value in given.items() if value}
     if dry_run:
         found = hub.read(hub.post(f"{path_of(release_id)}/promote?dry_run=true", body), dict[str, Any])
         _show_preview(found, as_json=as_json)
@@ -191,7 +198,10 @@ def show_release(item: dict[str, Any], *, as_json: bool) -> None:
     )
     output.fields([(name, text) for name, value in names if (text := value(item)) or name != "scheduled"])
     for stage in item.get("stages", []):
-        output.emit(_stage(stage))
+        output.emit(_stage(stage, str(stage.get("segment"))))
+        steps = stage.get("steps", [])
+        for step in steps if len(steps) > 1 else []:
+            output.emit(_stage(step, f"  {step.get('basis_points', 0) / 100:g}%"))
 
 
 def _scheduled(item: dict[str, Any]) -> str:
@@ -202,11 +212,11 @@ def _scheduled(item: dict[str, Any]) -> str:
     return f"{share_text} of {due.get('segment')} not before {output.seconds(due.get('not_before'))}"
 
 
-def _stage(stage: dict[str, Any]) -> str:
-    """Return one line on a stage: when it began, by whom and why, and when and why it ended."""
+def _stage(stage: dict[str, Any], name: str) -> str:
+    """Return one line on a stage or a step: when it began, by whom and why, and when and why it ended."""
     why = f" ({stage['start_reason']})" if stage.get("start_reason") else ""
     by = f" by {stage['started_by']}" if stage.get("started_by") else ""
-    text = f"{stage.get('segment')}: from {output.seconds(stage.get('started_at'))}{by}{why}"
+    text = f"{name}: from {output.seconds(stage.get('started_at'))}{by}{why}"
     if stage.get("finished_at"):
         text += f", to {output.seconds(stage['finished_at'])} ({stage.get('finish_reason')})"
     return text

@@ -13,10 +13,6 @@ import msgspec
 from hub.deployment.policy import Policy
 from hub.deployment.rules import Counts
 from hub.store import Row, Tx
-from topics.eligibility import BUCKETS, takes_candidate
-
-EXACT_UP_TO: Final = 10_000
-"""Devices of a segment up to which a share of it is counted one by one; of more it is reckoned."""
 
 _OPEN: Final = "state NOT IN ('committed', 'failed', 'rolled_back', 'refused')"
 _HEARD: Final = (
@@ -43,11 +39,6 @@ SELECT release_id, segment, epoch, COUNT(*) AS devices,
     AND attempts.release_id = :release AND attempts.{_OPEN} AND attempts.updated_at < :silent_before
 ) AS waited WHERE heard < :silent_before GROUP BY 1, 2, 3
 """  # noqa: S608  (our own constants)
-
-
-_REGISTERED: Final = (
-    "SELECT device_id FROM devices WHERE role = :role AND segment = :segment AND revoked_at IS NULL"
-)
 
 
 class Known(msgspec.Struct, frozen=True):
@@ -136,28 +127,6 @@ def _outcome(row: Row) -> str:
     if state in ("failed", "rolled_back"):
         return state if row["cause"] == "own" else ""
     return "" if state == "refused" else "open"
-
-
-def expected(tx: Tx, release_id: str, role: str, segment: str, share: int) -> tuple[int, bool]:
-    """Return how many registered devices of the segment the share takes in, and whether that is exact.
-
-    Devices in quarantine are not among them. The whole segment, nobody, and a share of at most `EXACT_UP_TO` devices
-    are counted; a share of more is reckoned from the size of the segment, since a request must not hash a million ids.
-    Of 10,000 devices it is off by less than 150 nearly always.
-    """
-    where = {"role": role, "segment": segment}
-    row = tx.one("SELECT devices FROM segment_sizes WHERE role = :role AND segment = :segment", where)
-    size = int(row["devices"]) if row else 0
-    if share == 0:
-        return 0, True
-    held = [one["device_id"] for one in tx.all(f"{_REGISTERED} AND quarantine_rule <> ''", where)]
-    if share == BUCKETS:
-        return size - len(held), True
-    if size > EXACT_UP_TO:
-        reached = sum(takes_candidate(release_id, device_id, share) for device_id in held)
-        return max(0, round(size * share / BUCKETS) - reached), False
-    rows = tx.all(f"{_REGISTERED} AND quarantine_rule = ''", where)
-    return sum(takes_candidate(release_id, one["device_id"], share) for one in rows), True
 
 
 def ended_and_held(tx: Tx, release_id: str) -> dict[str, int]:

@@ -4,30 +4,37 @@ Run by the leader after each commit of ingest, and every second for what only ti
 
 1. A rollout that has failed halts, paused or not.
 2. One that rolls and has passed its last gate is complete.
-3. One whose policy says `advance: automatic` goes to the whole of the next segment once it has passed the gate
-   and no policy of the fleet refuses.
-   A promotion that somebody scheduled comes before that.
-4. A scheduled promotion whose time has come happens; it waits on for the gate, and falls away when another rule
+3. One whose policy says `advance: automatic` goes on once it has passed the gate: to the next step of its segment, else
+   to the first step of the next segment, if no policy of the fleet refuses. A promotion that somebody scheduled comes
+   before that. A step in which nobody is any more, since they were moved or deleted, is gone on from without proof: nobody could
+   give one.
+4. A share that a person chose is a step as well, where the policy has any: the hub goes on from there to the steps
+   above it. Without steps a person who chose a part of a segment has to choose the whole.
+5. A scheduled promotion whose time has come happens; it waits on for the gate, and falls away when another rule
    refuses it.
 """
 
 from __future__ import annotations
 
-from typing import Final
-
 import msgspec
 
 from hub.caller import rule
-from hub.deployment import counts, permits, rules, schedules
+from hub.deployment import counts, permits, rules, schedules, shares, stages
 from hub.deployment.manifests import policy_of
-from hub.deployment.policy import Policy
+from hub.deployment.policy import WHOLE, Policy
 from hub.deployment.records import SELECT_RELEASE
 from hub.deployment.service import Deployment, Meant
 from hub.errors import Conflict
 from hub.store import Row, Store, Tx
 from topics.names import SEGMENTS
 
-_WHOLE: Final = 100.0
+
+class Advance(msgspec.Struct, frozen=True):
+    """Where a release goes next; `share` in basis points."""
+
+    segment: str
+    share: int
+    reason: str
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,7 +43,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     release: Row
     halt: str | None = None
     complete: bool = False
-    advance: str | None = None
+    advance: Advance | None = None
 
 
 def judge(store: Store, deployment: Deployment, *, now: int, observed_since: int) -> list[str]:
@@ -73,10 +80,9 @@ def _act(deployment: Deployment, verdict: Verdict) -> bool:
     elif verdict.complete:
         deployment.complete(release["id"], rule("gate"))
     elif verdict.advance:
-        reason = f"passed the gate of {release['segment']}"
-        deployment.promote(
-            release["id"], verdict.advance, _WHOLE, rule("gate"), reason, meant=Meant.of(release)
-        )
+        to = verdict.advance
+        where = (release["id"], to.segment, to.share / 100)
+        deployment.promote(*where, rule("gate"), to.reason, meant=Meant.of(release))
     else:
         return False
     return True
@@ -106,17 +112,57 @@ def _verdict(tx: Tx, deployment: Deployment, release: Row, now: int, observed_si
             reason = rules.halt_reason(segment, known[segment], policy.failure)
             if reason:
                 return Verdict(release=release, halt=reason)
-    if release["state"] != "rolling" or not _passed_gate(tx, release, known, policy, now):
+    if release["state"] != "rolling":
         return Verdict(release=release)
-    if release["segment"] == SEGMENTS[-1]:
-        here = known[SEGMENTS[-1]]
-        done = here.in_progress == 0 and not counts.is_awaited(tx, release, SEGMENTS[-1])
-        return Verdict(release=release, complete=done)
-    target = rules.next_segment(release["segment"])
-    if policy.advance != "automatic" or release["due_at"] is not None or target is None:
-        return Verdict(release=release)
-    refused = deployment.refused_by_policy(tx, release, target, 10_000, rule("gate"))
-    return Verdict(release=release, advance=None if refused else target)
+    advance = None
+    if policy.advance == "automatic" and release["due_at"] is None:
+        advance = _advance(tx, release, known, policy, now)
+        if advance and deployment.refused_by_policy(
+            tx, release, advance.segment, advance.share, rule("gate")
+        ):
+            advance = None
+    complete = (
+        release["segment"] == SEGMENTS[-1]
+        and _passed_gate(tx, release, known, policy, now)
+        and known[SEGMENTS[-1]].in_progress == 0
+        and not counts.is_awaited(tx, release, SEGMENTS[-1])
+    )
+    return Verdict(release=release, complete=complete, advance=advance)
+
+
+def _advance(
+    tx: Tx, release: Row, known: dict[str, rules.Counts], policy: Policy, now: int
+) -> Advance | None:
+    segment, share = release["segment"], release["basis_points"]
+    here = policy.segment(segment)
+    if share < WHOLE:
+        if not here.steps or not _passed_step(tx, release, known, policy, now):
+            return None
+        wider = shares.next_share(tx, release, segment, here)
+        return Advance(segment, wider, f"passed {share / 100:g}% of {segment}")
+    following = rules.next_segment(segment)
+    if following is None or not _passed_gate(tx, release, known, policy, now):
+        return None
+    first = shares.next_share(tx, release, following, policy.segment(following))
+    return Advance(following, first, f"passed the gate of {segment}")
+
+
+def _passed_step(tx: Tx, release: Row, known: dict[str, rules.Counts], policy: Policy, now: int) -> bool:
+    """Whether a part of a segment has shown what the segment's policy asks for, or nobody is in it."""
+    segment, share = release["segment"], release["basis_points"]
+    here = known.get(segment, rules.Counts())
+    try:
+        rules.check_step(
+            release["id"],
+            segment,
+            share,
+            here,
+            stages.waited(tx, release, now) or 0.0,
+            policy.segment(segment),
+        )
+    except Conflict as refusal:
+        return refusal.rule == "gate_reports" and not here.began and shares.is_empty(tx, release)
+    return True
 
 
 def _refusal(tx: Tx, deployment: Deployment, row: Row) -> Conflict | None:
@@ -129,14 +175,7 @@ def _refusal(tx: Tx, deployment: Deployment, row: Row) -> Conflict | None:
 def _passed_gate(tx: Tx, release: Row, known: dict[str, rules.Counts], policy: Policy, now: int) -> bool:
     """Whether the present segment has shown what its policy asks for."""
     segment = release["segment"]
-    if release["basis_points"] < 10_000:
-        return False
-    stage = tx.one(
-        "SELECT full_at FROM stages WHERE release_id = :id AND segment = :segment",
-        {"id": release["id"], "segment": segment},
-    )
-    full_at = stage["full_at"] if stage else None
-    waited = None if full_at is None else (now - full_at) / 1000
+    waited = stages.waited_whole(tx, release, now)
     try:
         rules.check_gate(
             release["id"], segment, known.get(segment, rules.Counts()), waited, policy.segment(segment)

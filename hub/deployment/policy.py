@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from fractions import Fraction
+from itertools import pairwise
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -13,18 +15,39 @@ from topics.eligibility import Zones
 from topics.names import SEGMENTS
 
 Ratio = Annotated[float, Meta(ge=0.0, le=1.0, description="a share, 0 to 1 (0.2 is 20 percent)")]
+Percentage = Annotated[float, Meta(gt=0.0, le=100.0, description="percent, at most two decimals")]
 Wait = Annotated[int, Meta(ge=0, le=90 * 86_400, description="seconds")]
+
+
+WHOLE: Final = 10_000
+"""A whole segment, in basis points."""
 
 
 class SegmentPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a segment must show before the next one may begin.
 
-    `least_wait_seconds` counts from the moment the whole segment was offered the release.
+    `least_wait_seconds` counts from the moment the whole segment was offered the release. `steps` are the shares by
+    which the segment comes to that, ascending and the last one 100; each must show the same before the next.
     """
 
     least_wait_seconds: Wait = 3_600
     least_reports: Annotated[int, Meta(ge=1, le=1_000_000)] = 1
     success_ratio: Ratio = 0.95
+    steps: Annotated[list[Percentage], Meta(max_length=20)] = []
+
+    def __post_init__(self) -> None:
+        """Raise `ValueError`, which msgspec tells as a refusal of this field, for steps that lead nowhere."""
+        if any(Fraction(str(step)) * 100 % 1 for step in self.steps):
+            raise ValueError("steps have at most two decimals")
+        if any(later <= earlier for earlier, later in pairwise(self.steps)):
+            raise ValueError("steps must each be larger than the one before")
+        if self.steps and self.steps[-1] != 100:
+            raise ValueError("the last of the steps must be 100, or the segment would never be whole")
+
+    @property
+    def shares(self) -> tuple[int, ...]:
+        """The steps in basis points; the whole segment at once where none are set."""
+        return tuple(round(step * 100) for step in self.steps) or (WHOLE,)
 
 
 class FailurePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -43,7 +66,8 @@ class FailurePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole policy. A value that is text, a percentage above 1 or out of range is refused, never ignored.
 
-    `advance` says who takes a release to the next segment once it has passed the gate: a person, or the hub.
+    `advance` says who takes a release on once it has passed the gate, to the next step or the next segment: a person,
+    or the hub.
     """
 
     advance: Literal["by_hand", "automatic"] = "by_hand"

@@ -59,14 +59,15 @@ class ReleaseRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class PromoteRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    """Which segment, and what share of it in percent (0 exclusive to 100); not before a time.
+    """Which segment, and what share of it in percent (0 exclusive to 100; the policy's next step without); not before
+    a time.
 
     `override` passes over the gate of the present segment, for the `reason` given; `policy_exception` is the reason
     for which an admin passes over the fleet's policies.
     """
 
     target_segment: Literal["canary", "early", "general"]
-    rollout_percentage: float = 100.0
+    rollout_percentage: float | None = None
     reason: Text = ""
     override: bool = False
     policy_exception: Text = msgspec.field(default="", name="policy_exception")
@@ -144,12 +145,13 @@ class DeploymentController(Controller):
     ) -> dict[str, Any]:
         """Offer a release to a share of a segment; with `dry_run`, say who would move and which rule would refuse."""
         if dry_run:
-            share = basis_points(data.rollout_percentage)
+            asked = None if data.rollout_percentage is None else basis_points(data.rollout_percentage)
             with store.read() as tx:
                 release = get_release(tx, release_id)
+                share = asked or deployment.next_share(tx, release, data.target_segment)
                 refusal = deployment.refusal(tx, release, data.target_segment, share, override=data.override)
-                asked = (release, data.target_segment, share, request.state.caller)
-                refused = deployment.refused_by_policy(tx, *asked) if refusal is None else []
+                to = (release, data.target_segment, share, request.state.caller)
+                refused = deployment.refused_by_policy(tx, *to) if refusal is None else []
                 refusal = refusal or permits.conflict(refused)
                 found = preview(
                     tx, observed.fleet, release, data.target_segment, share, observed.zones, now=clock.now()
@@ -159,6 +161,7 @@ class DeploymentController(Controller):
                 "refused_by": refusal.rule if refusal else None,
                 "detail": refusal.detail if refusal else "",
                 "policies": [msgspec.structs.asdict(one) for one in refused],
+                "basis_points": share,
                 **found,
             }
         where = (release_id, data.target_segment, data.rollout_percentage)

@@ -23,7 +23,7 @@ from fractions import Fraction
 
 import msgspec
 
-from hub.deployment.policy import FailurePolicy, SegmentPolicy
+from hub.deployment.policy import WHOLE, FailurePolicy, SegmentPolicy
 from hub.errors import Conflict, Invalid
 from topics.names import SEGMENTS
 
@@ -145,7 +145,7 @@ def check_promotion(
 def check_gate(
     release: str, segment: str, counts: Counts, full_seconds: float | None, policy: SegmentPolicy
 ) -> None:
-    """Raise `Conflict` unless `release` has proved itself in `segment`. Rules:
+    """Raise `Conflict` unless `release` has proved itself in the whole of `segment`. Rules:
 
     1. `gate_share`: the whole segment was offered the release.
     2. `gate_wait`: for at least `least_wait_seconds`.
@@ -157,21 +157,48 @@ def check_gate(
         raise Conflict(
             f"{release} is not offered to all of {segment} yet; go to 100% first.", rule="gate_share"
         )
-    if full_seconds < policy.least_wait_seconds:
-        left = math.ceil(policy.least_wait_seconds - full_seconds)
-        raise Conflict(f"{release} must stay in {segment} for another {left} s.", rule="gate_wait")
+    _check_proof(release, segment, counts, full_seconds, policy)
+
+
+def check_step(
+    release: str, segment: str, share: int, counts: Counts, seconds: float, policy: SegmentPolicy
+) -> None:
+    """Raise `Conflict` unless `release` has proved itself in `share` basis points of `segment`, offered for `seconds`.
+
+    Rules 2 to 4 of `check_gate`, over all who were offered it so far; the wait begins anew with each share.
+    """
+    _check_proof(release, f"{share / 100:g}% of {segment}", counts, seconds, policy)
+
+
+def _check_proof(release: str, place: str, counts: Counts, seconds: float, policy: SegmentPolicy) -> None:
+    if seconds < policy.least_wait_seconds:
+        left = math.ceil(policy.least_wait_seconds - seconds)
+        raise Conflict(f"{release} must stay in {place} for another {left} s.", rule="gate_wait")
     if counts.ended < policy.least_reports or counts.committed < 1:
         raise Conflict(
-            f"{segment} has {counts.ended} results for {release}, {counts.committed} of them good; "
+            f"{place} has {counts.ended} results for {release}, {counts.committed} of them good; "
             f"{policy.least_reports} and at least one good one are needed.",
             rule="gate_reports",
         )
     if counts.committed < _exactly(policy.success_ratio) * counts.ended:
         raise Conflict(
-            f"{counts.committed} of {counts.ended} devices in {segment} took {release} well, "
+            f"{counts.committed} of {counts.ended} devices in {place} took {release} well, "
             f"below the {policy.success_ratio:.0%} needed.",
             rule="gate_success",
         )
+
+
+def shares_above(policy: SegmentPolicy, share: int) -> tuple[int, ...]:
+    """Return the steps that lie above `share`, in basis points; the last is the whole segment.
+
+    A share that a person chose is a step like any other: what follows is what lies above it.
+
+    >>> shares_above(SegmentPolicy(steps=[5, 25, 100]), 500), shares_above(SegmentPolicy(steps=[5, 25, 100]), 2_000)
+    ((2500, 10000), (2500, 10000))
+    >>> shares_above(SegmentPolicy(), 0), shares_above(SegmentPolicy(steps=[5, 100]), 10_000)
+    ((10000,), (10000,))
+    """
+    return tuple(step for step in policy.shares if step > share) or (WHOLE,)
 
 
 def next_segment(segment: str | None) -> str | None:

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from hub.caller import Caller
-from hub.deployment import counts, permits, rules, schedules, stages, waypoints
+from hub.deployment import counts, permits, rules, schedules, shares, stages, waypoints
 from hub.deployment.manifests import hoist_segment, hoist_where, policy_of
 from hub.deployment.policy import Policy
 from hub.deployment.records import check_trusted, get_release, record, release_view, set_state
@@ -98,11 +98,15 @@ class Deployment:
         """Return which policies refuse that `caller` offers `release` to `share` basis points of `target` now."""
         return permits.start(tx, release, target, share, caller, self._zones, self._clock())
 
+    def next_share(self, tx: Tx, release: Row, target: str) -> int:
+        """Return the share (basis points) to which the policy of a release takes it next in a segment."""
+        return shares.next_share(tx, release, target, policy_of(release).segment(target))
+
     def promote(
         self,
         release_id: str,
         target: str,
-        percentage: float,
+        percentage: float | None,
         caller: Caller,
         reason: str = "",
         *,
@@ -112,17 +116,19 @@ class Deployment:
     ) -> dict[str, Any]:
         """Offer a release to a share of a segment. Raises `Conflict` with the rule or the policy that refuses.
 
+        Without a `percentage` the share is the next one by the steps of the release's policy.
         With `override` the gate does not refuse; the rule that would have stands in the event, with the reason.
         `meant` is what a rule of the hub decided upon: it must not act when somebody was quicker.
         """
         names.segment(target)
-        share = rules.basis_points(percentage)
+        asked = _basis_points(percentage)
         rules.check_override(override=override, reason=reason)
         now = self._clock()
         with self._store.write() as tx:
             release = get_release(tx, release_id)
             if meant is not None and meant != Meant.of(release):
                 raise Conflict(f"{release_id} has moved on in the meantime.", rule="moved_on")
+            share = asked or self.next_share(tx, release, target)
             refusal = self.refusal(tx, release, target, share)
             if refusal is not None and override:
                 overridden, refusal = refusal.rule, self.refusal(tx, release, target, share, override=True)
@@ -158,7 +164,7 @@ class Deployment:
         self,
         release_id: str,
         target: str,
-        percentage: float,
+        percentage: float | None,
         not_before: int,
         caller: Caller,
         reason: str = "",
@@ -168,11 +174,12 @@ class Deployment:
         Refused at once for what no time would mend. Pausing or rolling back the release cancels it.
         """
         names.segment(target)
-        share = rules.basis_points(percentage)
+        asked = _basis_points(percentage)
         now = self._clock()
         schedules.check_time(not_before, now)
         with self._store.write() as tx:
             release = get_release(tx, release_id)
+            share = asked or self.next_share(tx, release, target)
             refusal = self.refusal(tx, release, target, share, override=True)
             if refusal is not None:
                 raise refusal
@@ -305,16 +312,11 @@ class Deployment:
         self, tx: Tx, release: Row, policy: Policy, others: list[tuple[str, int]], now: int
     ) -> rules.Promotion:
         known = counts.known(tx, release, policy, now=now, observed_since=self._observed_since()).judged
-        stage = tx.one(
-            "SELECT full_at FROM stages WHERE release_id = :id AND segment = :segment",
-            {"id": release["id"], "segment": release["segment"]},
-        )
         stable = tx.one(
             "SELECT COALESCE(MAX(releases.sequence), 0) AS sequence FROM segments "
             "JOIN releases ON releases.id = segments.stable_id WHERE segments.role = :role",
             {"role": release["role"]},
         )
-        full_at = stage["full_at"] if stage else None
         return rules.Promotion(
             release=release["id"],
             sequence=release["sequence"],
@@ -322,7 +324,7 @@ class Deployment:
             segment=release["segment"],
             basis_points=release["basis_points"],
             counts=known.get(release["segment"], rules.Counts()),
-            full_seconds=None if full_at is None else (now - full_at) / 1000,
+            full_seconds=stages.waited_whole(tx, release, now),
             stable_sequence=stable["sequence"] if stable else 0,
             others=tuple(others),
         )
@@ -405,3 +407,7 @@ class Deployment:
         )
         for row in still:
             hoist_segment(tx, self._signer, release["role"], row["segment"], self._sources, now)
+
+
+def _basis_points(percentage: float | None) -> int | None:
+    return None if percentage is None else rules.basis_points(percentage)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache, lru_cache
 from typing import Any, Final
 
 import msgspec
 
 from hub import phases, trustroots, verified
-from hub.deployment import counts, rules
+from hub.deployment import counts, rules, shares
+from hub.deployment import stages as staged
 from hub.deployment.manifests import policy_of
-from hub.deployment.policy import Policy
+from hub.deployment.policy import WHOLE, Policy
 from hub.deployment.records import SELECT_RELEASE, get_release, release_view
 from hub.deployment.rules import Counts
 from hub.errors import Conflict, Invalid, NotFound
@@ -62,7 +64,7 @@ def progress(tx: Tx, release_id: str, *, now: int, observed_since: int) -> dict[
     for segment in SEGMENTS:
         here = known.all.get(segment, Counts())
         share = _share(release, segment, stages)
-        expected, exact = counts.expected(tx, release_id, release["role"], segment, share)
+        expected, exact = shares.expected(tx, release_id, release["role"], segment, share)
         ended = here.ended + sum(known.refused.get(segment, {}).values()) - held.get(segment, 0)
         segments.append(
             {
@@ -92,7 +94,8 @@ def progress(tx: Tx, release_id: str, *, now: int, observed_since: int) -> dict[
         )
     return {
         **release_view(release),
-        "gate": _gate(release, stages, known, policy, now),
+        "gate": _gate(tx, release, known, policy, now),
+        "step": _step(tx, release, known, policy, now),
         "segments": segments,
     }
 
@@ -111,22 +114,39 @@ def _forecast(release: Row, stage: Row | None, expected: int, ended: int, now: i
     return phases.forecast(expected=expected, ended=ended, started_at=stage["started_at"], now=now)
 
 
-def _gate(
-    release: Row, stages: dict[str, Row], known: counts.Known, policy: Policy, now: int
-) -> dict[str, Any] | None:
+def _gate(tx: Tx, release: Row, known: counts.Known, policy: Policy, now: int) -> dict[str, Any] | None:
     """Return whether the present segment has passed its gate, and else by which rule not; None without one."""
     segment = release["segment"]
-    if segment not in stages:
+    if segment is None:
         return None
-    full_at = stages[segment]["full_at"]
-    # While a rollout stands still its wait does too.
-    waited = None if full_at is None else ((release["stopped_at"] or now) - full_at) / 1000
-    here = known.judged.get(segment, Counts())
+    here, waited = known.judged.get(segment, Counts()), staged.waited_whole(tx, release, now)
+    return {
+        "segment": segment,
+        **_passed(lambda: rules.check_gate(release["id"], segment, here, waited, policy.segment(segment))),
+    }
+
+
+def _step(tx: Tx, release: Row, known: counts.Known, policy: Policy, now: int) -> dict[str, Any] | None:
+    """Return whether the present share has shown enough for the next step; None where the policy has no more."""
+    segment, share = release["segment"], release["basis_points"]
+    if segment is None or share >= WHOLE or not policy.segment(segment).steps:
+        return None
+    here, waited = known.judged.get(segment, Counts()), staged.waited(tx, release, now) or 0.0
+    steps = policy.segment(segment)
+    return {
+        "segment": segment,
+        "basis_points": share,
+        "next_basis_points": rules.shares_above(steps, share)[0],
+        **_passed(lambda: rules.check_step(release["id"], segment, share, here, waited, steps)),
+    }
+
+
+def _passed(check: Callable[[], None]) -> dict[str, Any]:
     try:
-        rules.check_gate(release["id"], segment, here, waited, policy.segment(segment))
+        check()
     except Conflict as refusal:
-        return {"segment": segment, "passed": False, "refused_by": refusal.rule, "detail": refusal.detail}
-    return {"segment": segment, "passed": True, "refused_by": None, "detail": ""}
+        return {"passed": False, "refused_by": refusal.rule, "detail": refusal.detail}
+    return {"passed": True, "refused_by": None, "detail": ""}
 
 
 def _share(release: Row, segment: str, stages: dict[str, Row]) -> int:

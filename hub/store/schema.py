@@ -12,6 +12,7 @@ from sqlite_utils import Database, Migrations
 
 from hub.store.recovery import RECOVERY
 from hub.store.rollouts import ROLLOUTS
+from hub.store.shares import SHARES
 
 MIGRATIONS: Final = Migrations("flaghoist")
 
@@ -256,6 +257,17 @@ CREATE TABLE checkpoints (n INTEGER PRIMARY KEY, at INTEGER NOT NULL, envelope B
 def m007_checkpoints(db: Database) -> None:
     """Signed states of the event log, by the number of the event that each ends with."""
     _run(db, _CHECKPOINTS)
+
+
+@MIGRATIONS()
+def m008_shares(db: Database) -> None:
+    """Shares of a segment: when each was begun and why, and how many devices the present one takes in.
+
+    A step's `waits_from` is `started_at`, moved on by the time in which the rollout stood still. `shares` has what was
+    counted of a large segment, up to the device id `counted_to`, and of the whole once `is_counted`; `share_changes`
+    are devices that came (1) or went (-1) since, which are taken into it.
+    """
+    _run(db, SHARES)
 
 
 @MIGRATIONS()

@@ -161,6 +161,16 @@ def test_every_stage_tells_who_began_it_and_why_and_when_and_why_it_ended(world:
         "full_at": rfc3339(start),
         "finished_at": rfc3339(start + 5_000),
         "finish_reason": "promoted to early",
+        "steps": [
+            {
+                "basis_points": 10_000,
+                "started_at": rfc3339(start),
+                "started_by": "admin",
+                "start_reason": "",
+                "finished_at": rfc3339(start + 5_000),
+                "finish_reason": "promoted to early",
+            }
+        ],
     }
     assert (early["started_by"], early["start_reason"]) == ("rule:gate", "passed the gate of canary")
     assert (early["finished_at"], early["finish_reason"]) == (rfc3339(start + 10_000), "rolled back: tills")

@@ -47,6 +47,21 @@ def declare(world: World, policy: Any) -> Any:
             {"segments": {"canary": {"least_wait_seconds": -1}}}, "least_wait_seconds", id="a wait backwards"
         ),
         pytest.param({"segments": {"canry": {}}}, "'canry'", id="a segment that does not exist"),
+        *(
+            pytest.param({"segments": {"canary": {"steps": steps}}}, "steps", id=f"steps {name}")
+            for name, steps in {
+                "as text": "5,100",
+                "of text": ["5", 100],
+                "of nobody": [0, 100],
+                "above all": [50, 101],
+                "that stand still": [5, 5, 100],
+                "that go down": [50, 25, 100],
+                "that never end": [5, 50],
+                "between two shares": [0.001, 100],
+                "without number": [*range(1, 21), 100],
+                "of yes": [True],
+            }.items()
+        ),
         pytest.param({"advance": "yes"}, "policy.advance", id="another way to advance"),
         pytest.param({"spread_seconds": "60"}, "policy.spread_seconds", id="seconds as text"),
         pytest.param({"window": {**NIGHT, "days": [7]}}, "policy.window.days", id="D15 an eighth day"),

@@ -13,7 +13,6 @@ from hub.deployment import counts
 from hub.deployment.records import get_release
 from hub.times import rfc3339
 from tests.hub.world import EAGER, SPOOL, World
-from topics.eligibility import takes_candidate
 from topics.messages import Drift, DriftItem, Durable, Recovery
 
 LATER = 1_000
@@ -297,23 +296,6 @@ def test_r5_a_device_moved_or_deleted_after_its_success_can_still_drift_but_neve
 
 
 # Bounds
-
-
-def test_a_share_of_a_large_segment_is_reckoned_and_a_small_one_counted(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    release = world.publish(1)
-    token = world.new_token("canary", uses=8)
-    names = [f"canary-{number}" for number in range(8)]
-    for name in names:
-        world.register(name, token)
-    world.promote(release, "canary", 50)
-    within = sum(takes_candidate(release, name, 5_000) for name in names)
-    assert (canary(world, release)["expected"], canary(world, release)["expected_exact"]) == (within, True)
-    monkeypatch.setattr(counts, "EXACT_UP_TO", 7)
-    assert (canary(world, release)["expected"], canary(world, release)["expected_exact"]) == (4, False)
-    world.promote(release, "canary", 100)
-    assert (canary(world, release)["expected"], canary(world, release)["expected_exact"]) == (8, True)
 
 
 def test_the_number_of_a_segments_devices_follows_every_change(world: World) -> None:

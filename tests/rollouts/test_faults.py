@@ -142,7 +142,6 @@ def test_r6_many_that_halt_at_the_same_moment_halt_once_and_undo_nothing(world: 
     [
         pytest.param('"50"', 400, id="text"),
         pytest.param("true", 400, id="yes"),
-        pytest.param("null", 400, id="nothing"),
         pytest.param("[50]", 400, id="a list"),
         pytest.param("NaN", 400, id="no number"),
         pytest.param("1e400", 400, id="beyond any number"),
