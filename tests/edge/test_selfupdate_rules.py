@@ -230,6 +230,7 @@ def test_a_build_that_failed_takes_the_release_back(box: Box, monkeypatch: pytes
     box.jobs.run()
     held = choice.load(box.paths)
     choice.save(box.paths, Choice(failed=held.trial))
+    box.settings = records.changed(box.settings, retry_base_seconds=3600.0, retry_cap_seconds=3600.0)
     box.start()
     box.agent.start()
     box.settle()
