@@ -91,6 +91,8 @@ class Fleet:
     agents: dict[str, Agent] = field(default_factory=dict)
     http_port: int = field(default_factory=held_port)
     mqtt_port: int = field(default_factory=held_port)
+    options: tuple[str, ...] = ()
+    """Further options of `flaghoist-hub up`."""
 
     def __post_init__(self) -> None:
         self.folder = self.folder.resolve()
@@ -147,6 +149,7 @@ class Fleet:
                 f"127.0.0.1:{self.mqtt_port}",
                 "--update-interval",
                 str(self.interval),
+                *self.options,
             ],
             stdout=subprocess.PIPE,
             stderr=log,
@@ -187,6 +190,19 @@ class Fleet:
                 return json.load(answer)
         except (OSError, ValueError):
             return {}
+
+    def post(self, path: str, body: dict[str, Any]) -> Any:
+        """POST to the API as the admin; raises `NotObservedError` when it refuses."""
+        headers = {
+            "Authorization": f"Bearer {self.environment['FLAGHOIST_TOKEN']}",
+            "Content-Type": "application/json",
+        }
+        request = urllib.request.Request(self.url + path, json.dumps(body).encode(), headers)
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            raise NotObservedError(f"POST {path}: {error.read().decode()}") from None
 
     # The operator
 
@@ -263,11 +279,13 @@ class Fleet:
 
     # The devices
 
-    def enrol(self, device_id: str, segment: str, role: str = "kiosk") -> Agent:
-        """Enrol a device with a token of its own."""
+    def enrol(self, device_id: str, segment: str, role: str = "kiosk", **settings: Any) -> Agent:
+        """Enrol a device with a token of its own; `settings` are its `agent.json`."""
         agent = Agent(device_id, segment, self.folder / "devices" / device_id, held_port())
         agent.state.mkdir(parents=True)
         (agent.state / "device.env").write_text(f"PORT={agent.port}\n")
+        if settings:
+            (agent.state / "agent.json").write_text(json.dumps(settings))
         token = json.loads(self.flaghoist("device", "token", "--role", role, "--segment", segment, "--json"))[
             "token"
         ]
