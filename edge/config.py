@@ -40,6 +40,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     hook_seconds: Span = 300.0
     validate_seconds: Span = 30.0
     later_seconds: Span = 5.0
+    secrets_dir: Annotated[str, Meta(max_length=1024)] = ""
     reboot_command: Annotated[str, Meta(max_length=1024, pattern=r"\S")] = "systemctl reboot"
     reboot_seconds: Span = 600.0
     download_seconds: Span = 3600.0

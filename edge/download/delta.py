@@ -8,7 +8,7 @@ bundle is fetched instead.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -53,7 +53,7 @@ def plan(wanted: Checksums, here: Iterable[str], release: Release, *, received: 
 
 
 def make(
-    paths: Paths, release: Release, fetcher: Fetcher, held: Iterable[str], variables: dict[str, str]
+    paths: Paths, release: Release, fetcher: Fetcher, held: Iterable[str], values: Mapping[str, str]
 ) -> bool:
     """Stage `release` from the files of the releases `held` and fetched ones; False when that is no way.
 
@@ -81,7 +81,7 @@ def make(
         return False
     except (DecodeError, OSError):
         return False
-    return stage.assemble(paths, release, [(entry, here[entry.sha256]) for entry in wanted.files], variables)
+    return stage.assemble(paths, release, [(entry, here[entry.sha256]) for entry in wanted.files], values)
 
 
 def put_back(

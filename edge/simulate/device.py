@@ -22,7 +22,8 @@ from edge.simulate.rehearsal import Rehearsal, Wait
 from edge.simulate.tally import Tally
 from edge.storage.spool import Spool
 from edge.updating import child
-from edge.updating.update import Tools
+from edge.updating.secrets import Secrets
+from edge.updating.work import Tools
 from topics import codec
 from topics.channels import UPDATE_RESULT
 from topics.documents import Release
@@ -273,6 +274,7 @@ class SimulatedDevice:
             settings=rules.settings,
             device=self._identity.device,
             variables={},
+            secrets=Secrets(),
             clock=self._clock,
             fetcher=lambda urls: child.fetcher(rules.settings, self._identity, urls, self._clock),
             tell=self._tell,

@@ -19,7 +19,8 @@ from edge.storage import records
 from edge.storage.state import Update
 from edge.updating import activate
 from edge.updating.hooks import Hooks, Place, Result, Verb
-from edge.updating.update import Tools, Updater
+from edge.updating.update import Updater
+from edge.updating.work import Tools
 from topics import lifecycle
 from topics.documents import Release
 

@@ -17,8 +17,9 @@ from edge.identity import roots
 from edge.identity.identity import Identity
 from edge.logs import book
 from edge.machine.clock import SystemClock
-from edge.updating import restart
-from edge.updating.update import Tools, Updater
+from edge.updating import restart, secrets
+from edge.updating.update import Updater
+from edge.updating.work import Tools
 
 _PR_SET_PDEATHSIG: Final = 1
 
@@ -38,6 +39,7 @@ def run(paths: Paths, *, tell: int | None, parent: int | None) -> int:
         settings=settings,
         device=identity.device,
         variables=config.load_variables(paths.root),
+        secrets=secrets.of(paths, settings),
         clock=clock,
         fetcher=lambda urls: fetcher(settings, identity, urls, clock),
         tell=lambda: _tell(tell),

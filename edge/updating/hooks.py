@@ -21,6 +21,7 @@ from typing import Final, Literal
 
 from edge.config import Paths
 from edge.errors import Stop
+from edge.updating.secrets import Secrets
 
 LATER: Final = 75
 RESTART: Final = 76
@@ -74,12 +75,20 @@ class Place:
 
 
 class Hooks:
-    """Hooks and checks of one device. `variables` are its local ones."""
+    """Hooks and checks of one device. `variables` are its local ones; `secrets` are what no reason may show."""
 
     def __init__(
-        self, paths: Paths, *, device_id: str, role: str, variables: Mapping[str, str], seconds: float
+        self,
+        paths: Paths,
+        *,
+        device_id: str,
+        role: str,
+        variables: Mapping[str, str],
+        seconds: float,
+        secrets: Secrets | None = None,
     ) -> None:
         self._paths = paths
+        self._secrets = secrets or Secrets()
         self._seconds = seconds
         self._base = {name: os.environ[name] for name in _PASSED if name in os.environ}
         self._base |= variables
@@ -103,13 +112,15 @@ class Hooks:
             program = self.find(place.hook)
         except Stop as stop:
             return Result(127, stop.reason)
-        return run(
-            [str(program), verb], self.environment(place), self._paths.run, self._cwd(place), self._seconds
-        )
+        return self._run([str(program), verb], place, self._seconds)
 
     def check(self, script: Path, place: Place, seconds: float) -> Result:
         """Run one of the release's own `validate/` scripts."""
-        return run([str(script)], self.environment(place), self._paths.run, self._cwd(place), seconds)
+        return self._run([str(script)], place, seconds)
+
+    def _run(self, command: list[str], place: Place, seconds: float) -> Result:
+        result = run(command, self.environment(place), self._paths.run, self._cwd(place), seconds)
+        return Result(result.code, self._secrets.masked(result.reason)) if result.reason else result
 
     def environment(self, place: Place) -> dict[str, str]:
         """Return the variables that hooks, checks and services see."""

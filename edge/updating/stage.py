@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import string
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -18,6 +17,7 @@ from edge.config import Paths
 from edge.download.fetch import file_sha256
 from edge.errors import Stop
 from edge.storage import disk, state
+from edge.updating import templates
 from topics import bundle
 from topics.archive import CHUNK, Gunzip, Reader
 from topics.bundle import BundleInfo, FileEntry
@@ -28,16 +28,16 @@ RESERVE: Final = 16 * 1024 * 1024
 """Bytes of disk that staging leaves free, so that state and spool can still be written."""
 
 
-def stage(paths: Paths, release: Release, archive: Path, variables: dict[str, str]) -> BundleInfo:
+def stage(paths: Paths, release: Release, archive: Path, values: Mapping[str, str]) -> BundleInfo:
     """Unpack `archive` as the folder of `release` and fill its env templates; return its `bundle.json`.
 
     Raises `Stop`: lasting when the content is at fault, else (a full disk) not. Nothing is left behind then.
     """
-    return _staged(paths, release, variables, lambda staging: _unpack(release, archive, staging))
+    return _staged(paths, release, values, lambda staging: _unpack(release, archive, staging))
 
 
 def assemble(
-    paths: Paths, release: Release, files: list[tuple[FileEntry, Path]], variables: dict[str, str]
+    paths: Paths, release: Release, files: list[tuple[FileEntry, Path]], values: Mapping[str, str]
 ) -> bool:
     """Make the folder of `release` from copies of `files`, checked as an unpacked bundle is.
 
@@ -45,7 +45,7 @@ def assemble(
     cannot be filled. Nothing is left behind then.
     """
     try:
-        _staged(paths, release, variables, lambda staging: _copy_all(files, staging))
+        _staged(paths, release, values, lambda staging: _copy_all(files, staging))
     except ChangedError:
         return False
     return True
@@ -56,7 +56,7 @@ class ChangedError(Exception):
 
 
 def _staged(
-    paths: Paths, release: Release, variables: dict[str, str], fill: Callable[[Path], list[FileEntry]]
+    paths: Paths, release: Release, values: Mapping[str, str], fill: Callable[[Path], list[FileEntry]]
 ) -> BundleInfo:
     """Let `fill` make the files in a folder of their own, check them, and give the folder its name."""
     staging = paths.releases / f".staging-{release.id}"
@@ -65,7 +65,7 @@ def _staged(
         staging.mkdir(mode=0o755)
         files = fill(staging)
         info = _check(release, files, staging)
-        render(paths, release.id, staging, variables)
+        templates.render(paths, release.id, staging, values)
         _sync(staging)
         state.remember_release(paths, release, bundle.checksums_bytes(files))
         # Only now: what stands there, not as it was signed, may have given most of the files.
@@ -80,7 +80,7 @@ def _staged(
         disk.remove(staging)
 
 
-def reuse(paths: Paths, release: Release, variables: dict[str, str]) -> bool:
+def reuse(paths: Paths, release: Release, values: Mapping[str, str]) -> bool:
     """Whether the release stands on this device already, every byte as signed, and is ready to activate.
 
     Raises `Stop` when its env templates cannot be filled.
@@ -89,7 +89,7 @@ def reuse(paths: Paths, release: Release, variables: dict[str, str]) -> bool:
     if stands(paths, release) is None:
         return False
     try:
-        render(paths, release.id, folder, variables)
+        templates.render(paths, release.id, folder, values)
         state.remember_release(paths, release, bundle.checksums_bytes(scan(folder)))
     except OSError as error:
         raise Stop(_os_reason(error), full=disk.is_full(error)) from None
@@ -127,27 +127,6 @@ def scan(folder: Path) -> list[FileEntry]:
                 )
             )
     return files
-
-
-def render(paths: Paths, release_id: str, folder: Path, variables: dict[str, str]) -> None:
-    """Fill `env/*.env.tmpl` of a release from the device's variables, outside the release's own folder.
-
-    Raises `Stop` naming the variable that is missing; the device may get it later.
-    """
-    target = paths.rendered(release_id)
-    disk.remove(target)
-    (target / "env").mkdir(mode=0o700, parents=True)
-    for template in sorted(folder.glob("env/*.env.tmpl")):
-        name = template.name.removesuffix(".tmpl")
-        try:
-            text = string.Template(template.read_text(encoding="utf-8")).substitute(variables)
-        except KeyError as missing:
-            raise Stop(
-                f"env/{template.name} needs {missing.args[0]}, which device.env does not set"
-            ) from None
-        except ValueError as error:
-            raise Stop(f"env/{template.name} is not a template: {error}", lasting=True) from None
-        disk.write_durable(target / "env" / name, text.encode())
 
 
 def _unpack(release: Release, archive: Path, staging: Path) -> list[FileEntry]:

@@ -7,64 +7,31 @@ byte on a pipe and reads the reports from `state`.
 from __future__ import annotations
 
 import logging
-import random
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from edge import beliefs, safemode
 from edge.byhand import rules
-from edge.config import Paths, Settings
 from edge.download import delta
-from edge.download.fetch import Fetcher
-from edge.drift import files as drift
-from edge.drift import inspection
 from edge.errors import Stop
-from edge.identity.identity import Device
-from edge.machine import clock, facts, mark
-from edge.machine.clock import SystemClock
-from edge.selfupdate import builds, trial
+from edge.machine import clock, facts
+from edge.selfupdate import trial
 from edge.storage import disk, memory, records, state
-from edge.storage.state import Installed, State, Update
-from edge.updating import activate, chaos, probation, stage, transition
-from edge.updating.hooks import Hooks, Place, Result, Verb, patiently
+from edge.storage.state import Installed, Update
+from edge.updating import activate, chaos, probation, stage
+from edge.updating.hooks import Place, Result
+from edge.updating.standing import Standing
 from topics import lifecycle
 from topics.documents import Release
-from topics.messages import DriftItem, UpdateState
 
 MAX_ROLLBACKS: Final = 3
-MAX_REBOOTS: Final = 3
-"""Restarts of the machine that a running release may ask for in a row before it must be seen to run."""
 MAX_INTERRUPTED: Final = 2
 """Attempts that may end by interruptions alone before the release counts as failed here."""
 
 log = logging.getLogger("flaghoist")
 
 
-@dataclass(frozen=True, slots=True)
-class Tools:
-    """What the updater works with; `tell` wakes the parent. `boot` names this boot of the machine; `restart` restarts
-    it, and returns why it did not."""
-
-    paths: Paths
-    settings: Settings
-    device: Device
-    variables: dict[str, str]
-    clock: SystemClock
-    fetcher: Callable[[list[str]], Fetcher]
-    tell: Callable[[], None]
-    boot: str
-    restart: Callable[[], str]
-
-
-class Updater:
+class Updater(Standing):
     """Carries the update in `state` on, then sees that the committed release runs. Raises `OSError`."""
-
-    def __init__(self, tools: Tools) -> None:
-        self._tools = tools
-        self._paths = tools.paths
-        self._state = state.load(tools.paths)
-        self._memory = memory.need(tools.paths)
 
     def run(self) -> None:
         """Finish or undo what is under way."""
@@ -110,7 +77,7 @@ class Updater:
     def _forward(self, release: Release) -> None:
         try:
             self._broken("download", stops=True)
-            if stage.reuse(self._paths, release, self._tools.variables):
+            if stage.reuse(self._paths, release, self._values):
                 self._to("verified")
             else:
                 self._obtain(release)
@@ -132,12 +99,12 @@ class Updater:
         held = [each.release.id for each in installed if each]
         # What a technician brought is here whole: nobody needs to be asked for parts of it.
         brought = bool(self._update.by_hand)
-        if not brought and delta.make(self._paths, release, fetcher, held, self._tools.variables):
+        if not brought and delta.make(self._paths, release, fetcher, held, self._values):
             self._to("verified")
         else:
             archive = fetcher.fetch(release, self._paths.downloads)
             self._to("verified")
-            stage.stage(self._paths, release, archive, self._tools.variables)
+            stage.stage(self._paths, release, archive, self._values)
 
     def _ask_again(self, release: Release) -> None:
         """Refuse to activate what the hub no longer wants: much can be said during a download."""
@@ -179,6 +146,9 @@ class Updater:
             self._save(update=update)
         else:
             self._to("activating", base=records.changed(self._state, update=update))
+        if problem := self._fill(update.release.id):
+            self._roll_back(problem, lasting=False)
+            return
         broken = self._broken("activate")
         failure = Result(1, broken) if broken else self._call("install")
         if failure.ok:
@@ -283,6 +253,8 @@ class Updater:
     def _put_back(self) -> Result:
         """Run the old release again. Counted and limited: a failing hook may not loop here for ever."""
         previous = self._state.running
+        if previous is not None and (problem := self._fill(previous.release.id)):
+            log.warning("%s goes on with the settings that it had: %s", previous.release.id, problem)
         same = previous is not None and previous.release.hook == self._update.release.hook
         result = Result(1, "the hook was interrupted while rolling back")
         while self._update.rollbacks < MAX_ROLLBACKS:
@@ -311,139 +283,6 @@ class Updater:
         """Ask once more for the restart that was wanted: this process ended, and the machine did not."""
         self._roll_back(self._tools.restart())
 
-    # Standing by
-
-    def _ensure(self) -> None:
-        """See that the committed release runs: a device that was switched off starts with nothing running."""
-        mark.safe_mode(self._paths, on=bool(self._state.safe_mode))
-        if self._state.safe_mode:
-            self._apply_safe_mode()
-            return
-        running = self._state.running
-        if running is None:
-            return
-        trial.confirm(self._paths, running.release.id)
-        place = Place(running.release.id, running.release.hook)
-        if not activate.points_to(self._paths, running.release.id):
-            previous = self._state.previous
-            activate.point(self._paths, running.release.id, previous.release.id if previous else None)
-        if self._state.again:
-            self._reboot_for(self._patient("rollback", place))
-            self._save(again=False)
-        result = self._hooks().call("probe", place)
-        restarts = self._state.restarts
-        if result.ok:
-            result = self._confirm(place)
-        elif not result.later:
-            result = self._reboot_for(self._start(place))
-            restarts += 1
-        service = "" if result.ok or result.later else result.reason
-        if (service, restarts) != (self._state.service, self._state.restarts):
-            self._save(service=service, restarts=restarts)
-            self._tools.tell()
-        if self._inspect(running.release, service):
-            self._ensure()
-
-    def _inspect(self, release: Release, service: str) -> bool:
-        """Look for drift when it is time to, and put it right if that was ordered.
-
-        Return whether content was put back, after which the release has to be started again.
-        """
-        now, interval = self._tools.clock.wall() // 1000, self._tools.settings.drift_seconds
-        share = random.random()  # noqa: S311  (spreads load, guards nothing)
-        if not inspection.is_due(self._state, now, interval):
-            if bool(self._state.inspect_at) != bool(interval):
-                self._save(inspect_at=inspection.planned(self._state, now, interval, share).inspect_at)
-            return False
-        found = left = drift.check(self._paths, release)
-        content = False
-        if found and self._state.inspect == "repair":
-            fetcher = self._tools.fetcher(self._state.update.sources if self._state.update else [])
-            before = self._state.previous.release.id if self._state.previous else None
-            held = [each for each in (before, release.id) if each]
-            content, problem = drift.repair(self._paths, release, found, fetcher, held)
-            if problem:
-                log.warning("not repaired: %s", problem)
-            left = drift.check(self._paths, release)
-        hook_says = [DriftItem(path=release.hook, what="service", expected="running", found=service[:128])]
-        found, left = (items + hook_says * bool(service) for items in (found, left))
-        planned = inspection.planned(self._state, now, interval, share)
-        self._state = inspection.reported(planned, found, left, now, self._memory.boot)
-        # What was loaded from a file that has been put back is still in memory.
-        self._save(again=self._state.again or content)
-        self._tools.tell()
-        return content
-
-    def _confirm(self, place: Place) -> Result:
-        """Make the running release permanent: once committed, and in each boot, since bootloaders count boots.
-
-        It is proven already: a hook that cannot confirm makes the device degraded, and is asked again at the next look.
-        """
-        mark = f"{place.release_id} {self._tools.boot}"
-        if self._state.confirmed == mark:
-            return Result(0, "")
-        result = self._patient("confirm", place)
-        if not result.ok:
-            return Result(1, f"confirm: {result.reason}")
-        self._save(confirmed=mark, reboots=0)
-        return result
-
-    def _reboot_for(self, result: Result) -> Result:
-        """Restart the machine if the running release's hook asks for it. Limited: no device restarts without end."""
-        if not result.restart:
-            return result
-        if self._state.reboots >= MAX_REBOOTS:
-            return Result(1, f"the hook wants a restart again after {MAX_REBOOTS}: {result.reason}")
-        self._save(reboots=self._state.reboots + 1)
-        return Result(1, self._tools.restart())
-
-    def _start(self, place: Place) -> Result:
-        try:
-            folder = self._paths.release(place.release_id)
-            stage.render(self._paths, place.release_id, folder, self._tools.variables)
-        except Stop as stop:
-            return Result(1, stop.reason)
-        return self._patient("activate", place)
-
-    def _enter_safe_mode(self, base: State, reason: str) -> State:
-        entry = f"own-{self._memory.boot[0]}-{base.serial + 1}"
-        return safemode.entered(base, entry, reason, self._memory.boot, self._tools.clock.wall() // 1000)
-
-    def _apply_safe_mode(self) -> None:
-        if self._state.safe_mode_applied:
-            return
-        release = self._state.running.release if self._state.running else None
-        if release is None and self._state.update is not None:
-            release = self._state.update.release
-        result = Result(0, "")
-        if release is not None:
-            result = self._patient("safe-mode", Place(release.id, release.hook))
-        self._save(safe_mode_applied=True, service=result.reason)
-
-    def _collect(self) -> None:
-        """Take the diagnostics that were asked for, keep them, and report them."""
-        reason = self._state.collect
-        if not reason:
-            return
-        # Loaded only now: most starts of this process need none of it.
-        from edge.diagnose import collect
-
-        told = collect.gather(self._paths, self._state, self._tools.clock)
-        wall = self._tools.clock.wall() // 1000
-        report = collect.report(told, self._state, reason, self._memory.boot, wall)
-        collect.keep(self._paths, told, reason, wall)
-        self._state = state.with_report(self._state, report)
-        self._save(collect="")
-        self._tools.tell()
-
-    def _tidy(self) -> None:
-        update = self._state.update
-        ended = update is None or update.state in ("committed", "rolled_back")
-        activate.prune(self._paths, self._state, downloads=ended)
-        builds.prune(self._paths)
-
-    # Small tools
-
     def _broken(self, phase: str, *, stops: bool = False) -> str:
         """Return why the update breaks in `phase` because it was made to, "" if it was not; raise it if it `stops`."""
         fault = chaos.due(self._update.fail_by, phase)
@@ -454,50 +293,3 @@ class Updater:
         if stops:
             raise Stop(reason)
         return reason
-
-    def _changed(self, **fields: Any) -> State:
-        """Return the state with `fields` of its update replaced."""
-        return records.changed(self._state, update=records.changed(self._update, **fields))
-
-    @property
-    def _update(self) -> Update:
-        update = self._state.update
-        if update is None:
-            raise LookupError("there is no update under way")
-        return update
-
-    def _hooks(self) -> Hooks:
-        tools = self._tools
-        return Hooks(
-            self._paths,
-            device_id=tools.device.device_id,
-            role=self._memory.role,
-            variables=tools.variables,
-            seconds=tools.settings.hook_seconds,
-        )
-
-    def _place(self, previous: str | None = None) -> Place:
-        before = self._state.running_id or "" if previous is None else previous
-        return Place(self._update.release.id, self._update.release.hook, before)
-
-    def _call(self, verb: Verb) -> Result:
-        return self._patient(verb, self._place())
-
-    def _patient(self, verb: Verb, place: Place) -> Result:
-        settings = self._tools.settings
-        hooks = self._hooks()
-        return patiently(
-            lambda: hooks.call(verb, place), seconds=settings.hook_seconds, pause=settings.later_seconds
-        )
-
-    def _save(self, **fields: Any) -> None:
-        self._state = records.changed(self._state, **fields)
-        state.save(self._paths, self._state)
-
-    def _to(self, following: UpdateState, *, base: State | None = None, check: str = "") -> None:
-        """Make one transition durable, with its report if it has one, and tell the parent."""
-        self._state = transition.step(
-            base or self._state, following, self._tools.clock.wall(), self._memory.boot, check=check
-        )
-        state.save(self._paths, self._state)
-        self._tools.tell()

@@ -17,7 +17,7 @@ import pytest
 
 from edge.storage import disk
 from edge.storage.spool import Spool
-from edge.updating import hooks, stage
+from edge.updating import hooks, stage, templates
 from tests.edge.world import MANIFEST_TOPIC, Box, Built, Source, build, tree
 
 SHARES = 12
@@ -62,7 +62,7 @@ def dies_at(point: int, act: Callable[[], None]) -> bool:
                 (disk, "fsync_dir"),
                 (disk, "remove"),
                 (hooks, "run"),
-                (stage, "render"),
+                (templates, "render"),
                 (Spool, "_write"),
                 (Path, "replace"),
                 (Path, "rename"),

@@ -10,7 +10,7 @@ import pytest
 from edge.storage import records, state
 from edge.storage.state import Update
 from edge.updating import restart
-from edge.updating.update import MAX_REBOOTS
+from edge.updating.standing import MAX_REBOOTS
 from tests.edge.world import Box, Built, Source, build
 
 HOOK = """#!/bin/sh

@@ -29,7 +29,9 @@ from edge.storage import memory, state
 from edge.storage.memory import Memory
 from edge.storage.spool import Spool
 from edge.storage.state import State
-from edge.updating.update import Tools, Updater
+from edge.updating import secrets
+from edge.updating.update import Updater
+from edge.updating.work import Tools
 from tests.topics import kit
 from topics import bundle, codec
 from topics.bundle import FileEntry
@@ -384,6 +386,7 @@ class Box:
             settings=self.settings,
             device=self.device,
             variables=config.load_variables(self.paths.root),
+            secrets=secrets.of(self.paths, self.settings, {}),
             clock=self.clock,
             fetcher=self.fetcher,
             tell=lambda: None,
