@@ -9,6 +9,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
 
 class Pace:
     """At most `rate` bytes a second, 0 for as many as there are."""
@@ -24,3 +28,22 @@ class Pace:
         begin = max(self._free_at, now)
         self._free_at = begin + size / self._rate
         return begin - now
+
+
+class Ceiling:
+    """Holds downloads back as a `Pace` says. `now` is a monotonic clock in s."""
+
+    def __init__(
+        self,
+        rate: int = 0,
+        now: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._pace = Pace(rate)
+        self._now = now
+        self._sleep = sleep
+
+    async def take(self, size: int) -> None:
+        """Wait until `size` bytes may go."""
+        if wait := self._pace.wait(self._now(), size):
+            await self._sleep(wait)

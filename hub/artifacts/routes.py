@@ -78,7 +78,7 @@ class ArtifactsController(Controller):
     ) -> Download:
         """Download a bundle, whole or one range of it; it never changes."""
         path, sha256 = await asyncio.to_thread(artifacts.find, role, release_id)
-        return answer(request, path, sha256, artifacts.pace)
+        return answer(request, path, sha256, artifacts.ceiling)
 
     @route(
         "/{role:str}/{release_id:str}/signed/{expires_at:int}/{signature:str}/bundle",
@@ -97,7 +97,7 @@ class ArtifactsController(Controller):
         """The same without a token, by an address that the hub signed and that ends soon."""
         artifacts.check_url(role, release_id, expires_at, signature)
         path, sha256 = await asyncio.to_thread(artifacts.find, role, release_id)
-        return answer(request, path, sha256, artifacts.pace)
+        return answer(request, path, sha256, artifacts.ceiling)
 
     @post(
         "/{role:str}/{release_id:str}/signed-url",
@@ -121,7 +121,7 @@ class ArtifactsController(Controller):
     ) -> Download:
         """Download one file of any bundle, by the hash of its content."""
         path = await asyncio.to_thread(artifacts.blob, sha256)
-        return answer(request, path, sha256, artifacts.pace)
+        return answer(request, path, sha256, artifacts.ceiling)
 
     @route("/{role:str}/{release_id:str}/blobs/{sha256:str}", http_method=READ, opt={"access": "device"})
     async def release_blob(
@@ -134,7 +134,7 @@ class ArtifactsController(Controller):
     ) -> Download:
         """The same beside the bundle, where mirrors that know only a bundle's address look."""
         path = await asyncio.to_thread(artifacts.blob, sha256)
-        return answer(request, path, sha256, artifacts.pace)
+        return answer(request, path, sha256, artifacts.ceiling)
 
     @route(
         "/{role:str}/{release_id:str}/checksums",

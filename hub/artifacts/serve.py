@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +18,7 @@ from litestar.status_codes import (
 )
 
 from hub.artifacts import ranges
-from hub.artifacts.pace import Pace
+from hub.artifacts.pace import Ceiling
 from hub.conditional import is_known
 
 AnyRequest = Request[Any, Any, State]
@@ -27,7 +26,7 @@ CHUNK: Final = 256 * 1024
 TYPE: Final = "application/octet-stream"  # not gzip: nothing on the way may unpack what was hashed as it is
 
 
-def answer(request: AnyRequest, path: Path, sha256: str, pace: Pace) -> Response[bytes] | Stream:
+def answer(request: AnyRequest, path: Path, sha256: str, ceiling: Ceiling) -> Response[bytes] | Stream:
     """Return the file at `path`, or the part of it that is asked for; `sha256` is its strong ETag."""
     size = path.stat().st_size
     headers = {
@@ -54,14 +53,14 @@ def answer(request: AnyRequest, path: Path, sha256: str, pace: Pace) -> Response
     if span:
         headers["Content-Range"] = f"bytes {first}-{last}/{size}"
     return Stream(
-        _chunks(path, first, last - first + 1, pace),
+        _chunks(path, first, last - first + 1, ceiling),
         media_type=TYPE,
         headers=headers,
         status_code=HTTP_206_PARTIAL_CONTENT if span else HTTP_200_OK,
     )
 
 
-async def _chunks(path: Path, first: int, left: int, pace: Pace) -> AsyncIterator[bytes]:
+async def _chunks(path: Path, first: int, left: int, ceiling: Ceiling) -> AsyncIterator[bytes]:
     file = await asyncio.to_thread(path.open, "rb")
     try:
         file.seek(first)
@@ -69,8 +68,7 @@ async def _chunks(path: Path, first: int, left: int, pace: Pace) -> AsyncIterato
             chunk = await asyncio.to_thread(file.read, min(CHUNK, left))
             if not chunk:
                 return
-            if wait := pace.wait(time.monotonic(), len(chunk)):
-                await asyncio.sleep(wait)
+            await ceiling.take(len(chunk))
             left -= len(chunk)
             yield chunk
     finally:

@@ -14,7 +14,7 @@ from hub import trustroots
 from hub.artifacts import signedurls
 from hub.artifacts.files import BundleFiles
 from hub.artifacts.limits import MAX_BUNDLE
-from hub.artifacts.pace import Pace
+from hub.artifacts.pace import Ceiling
 from hub.artifacts.pruning import prune
 from hub.artifacts.retention import ROLLBACKS
 from hub.artifacts.validate import UPLOAD_LIMIT, validate
@@ -46,14 +46,14 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Artifacts:
-    """Bundles of one fleet. `pace` bounds what downloads take of the network."""
+    """Bundles of one fleet. `ceiling` bounds what downloads take of the network."""
 
     def __init__(self, store: Store, files: BundleFiles, clock: Callable[[], int], serving: Serving) -> None:
         self._store = store
         self._files = files
         self._clock = clock
         self._serving = serving
-        self.pace = Pace(serving.bytes_per_second)
+        self.ceiling = Ceiling(serving.bytes_per_second)
 
     async def upload(
         self, role: str, release_id: str, chunks: AsyncIterator[bytes], caller: Caller

@@ -1,4 +1,4 @@
-"""What it costs a device to take a bundle: time, memory, and bytes when little has changed.
+"""What it costs a device to take a bundle: time, memory, and bytes when little has changed; and the hub to have it.
 
 Verify and stage (the archive's hash, unpacking, every file's hash, everything forced to disk) stands against
 `sha256sum` followed by `tar xzf` of the same file, which check no file and force nothing to disk. Half of the files
@@ -31,7 +31,7 @@ if __package__ in (None, ""):  # run by its path
 from edge.config import Paths, Settings
 from edge.download.fetch import Fetcher, Sources, is_whole
 from edge.updating import stage
-from tests.benchmarks import delta, updaters
+from tests.benchmarks import delta, hubmemory, updaters
 from tests.edge.world import Built, build
 from topics import codec
 from topics.documents import Release
@@ -171,6 +171,12 @@ def measure(folder: Path, sizes: tuple[int, ...]) -> dict[str, float]:
             f"delta{', TLS' if secure else ''}: one of {delta.FILES} files of {delta.CHANGED} bytes changed, "
             f"{figures[name]} bytes moved beside it"
         )
+    hub = hubmemory.measure(folder / "hub", sizes[-1])
+    say(
+        f"the hub's memory grows by {hub['upload_memory_mb']} MB in an upload of {sizes[-1]} MB, by "
+        f"{hub['download_memory_mb']} MB in its download"
+    )
+    figures |= hub
     figures["memory_growth_mb"] = round(peaks[-1] - peaks[0], 2)
     figures["memory_peak_mb"] = round(max(peaks), 1)
     return figures

@@ -29,3 +29,4 @@ def test_the_benchmark_prints_its_figures(how: list[str]) -> None:
     # Sizes, not times: these hold on any machine.
     assert figures["delta_overhead_bytes"] <= figures["delta_overhead_bytes_tls"] <= 4096
     assert figures["memory_growth_mb"] <= 4
+    assert {"upload_memory_mb", "download_memory_mb"} <= set(figures)

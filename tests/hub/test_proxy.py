@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import http.client
-import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Final
@@ -14,11 +12,10 @@ from urllib.parse import urlsplit
 
 import httpx2
 import pytest
-import uvicorn
 
 from edge.config import Settings
 from edge.download.fetch import Fetcher, Sources
-from hub.app import http_config
+from tests.hub.served import served
 from tests.hub.world import World, make_bundle
 from tests.hub.world import world as open_world
 from topics import codec, envelope
@@ -100,23 +97,6 @@ def hub(proxy: ReverseProxy, tmp_path: Path) -> Iterator[World]:
         with served(made.app) as port:
             proxy.inner = port
             yield made
-
-
-@contextmanager
-def served(app: Any) -> Iterator[int]:
-    """Serve `app` as `flaghoist-hub` serves the API, and yield the port."""
-    config = http_config(app)
-    config.lifespan = "off"  # a test's own client has begun it already
-    server = uvicorn.Server(config)
-    listener = socket.create_server(("127.0.0.1", 0))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    try:
-        yield listener.getsockname()[1]
-    finally:
-        server.should_exit = True
-        thread.join()
-        listener.close()
 
 
 def signed_url(hub: World, proxy: ReverseProxy, release: str, **headers: str) -> str:

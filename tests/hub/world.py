@@ -89,6 +89,12 @@ class World:
         self.intake = Intake(self.store, kit.FLEET, lambda: self.now, self.arrived.extend)
         self.governance = Governance(self.store, kit.FLEET, zones, lambda: self.now)
         self.files = BundleFiles(folder / "artifacts")
+        self.artifacts = Artifacts(
+            self.store,
+            self.files,
+            lambda: self.now,
+            Serving(fleet=kit.FLEET, public_url=public_url, secret=b"u" * 32),
+        )
         services = Services(
             store=self.store,
             signer=self.signer,
@@ -96,12 +102,7 @@ class World:
             registry=self.registry,
             deployment=self.deployment,
             catalogue=Catalogue(self.store, self.signer, sources, lambda: self.now),
-            artifacts=Artifacts(
-                self.store,
-                self.files,
-                lambda: self.now,
-                Serving(fleet=kit.FLEET, public_url=public_url, secret=b"u" * 32),
-            ),
+            artifacts=self.artifacts,
             governance=self.governance,
             recovery=Recovery(self.store, self.signer, lambda: self.now, chaos=chaos),
             observed=Observed(lambda: self.observed_since, kit.FLEET, zones),
