@@ -69,7 +69,7 @@ def run(paths: Paths, arguments: list[str], *, once: bool) -> int:
         spool.close()
         os.close(lock)
     if ending == "unreachable":
-        raise Unreachable(f"{_unreached(device, link.reasons)}; check the network")
+        raise Unreachable(f"{_unreached(device, link.reasons)}; run flaghoist-edge diagnose to see why")
     if ending == "restart":
         launcher.again(arguments)
     return 0

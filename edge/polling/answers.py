@@ -28,7 +28,7 @@ def broken(answer: Answer, *, posted: bool) -> str:
     """
     if answer.problem:
         return answer.problem
-    status, told = answer.status, str(_problem(answer).get("detail", ""))[:200]
+    status, told = answer.status, str(_problem(answer).get("detail", ""))[:200].rstrip(".")
     if status in (401, 403) and answer.media_type == PROBLEM:
         return f"the hub refuses this device: {told}"
     if status >= 500 or status in PASSING:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 
 class Relay:
-    """Listens on `port` and hands every connection on to `target`; with `tls` it speaks TLS to whoever comes.
+    """Listens on `port` and hands every connection on to the port `target`; with `tls` it speaks TLS to who comes.
 
     `loses` is asked with what a client sends: where it says yes, the answer is swallowed and the connection ends.
     """
@@ -23,13 +23,14 @@ class Relay:
         target: int,
         tls: ssl.SSLContext | None = None,
         loses: Callable[[bytes], bool] = lambda _data: False,
+        port: int = 0,
     ) -> None:
         self.target = target
         self.carried = 0
         """Bytes in both directions."""
         self.connections = 0
         self._tls, self._loses = tls, loses
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(("127.0.0.1", port))
         self.port: int = self._listener.getsockname()[1]
         self._open: set[socket.socket] = set()
         self._thread = threading.Thread(target=self._accept)
