@@ -17,6 +17,7 @@ _PERCENT: Final = re.compile(r"[0-9]{1,3}(\.[0-9]{1,9})?%")
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the verb with its options."""
     parser = verbs.add_parser("simulate", help=ABOUT, description=ABOUT)
+    parser.set_defaults(misused=parser.error)
     option = parser.add_argument
     option("--devices", type=_whole(1, MOST), required=True, metavar="N", help="how many devices")
     option("--hub", default="", metavar="URL", help="the hub at which devices that are new enrol")

@@ -40,6 +40,17 @@ SELECT release_id, segment, epoch, COUNT(*) AS devices,
 ) AS waited WHERE heard < :silent_before GROUP BY 1, 2, 3
 """  # noqa: S608  (our own constants)
 
+_AWAITED: Final = """
+SELECT devices.device_id FROM devices
+JOIN presence ON presence.device_key = devices.key AND presence.state = 'online'
+LEFT JOIN device_latest ON device_latest.device_key = devices.key
+LEFT JOIN attempts ON attempts.device_key = devices.key AND attempts.release_id = :release
+WHERE devices.role = :role AND devices.segment = :segment AND devices.revoked_at IS NULL
+AND devices.version_lock IS NULL AND devices.maintenance = 0 AND devices.safe_mode <> 'on'
+AND devices.quarantine_rule = '' AND COALESCE(device_latest.running, '') <> :release
+AND COALESCE(attempts.state, '') NOT IN ('committed', 'failed', 'rolled_back', 'refused')
+"""
+
 
 class Known(msgspec.Struct, frozen=True):
     """Counts by the segment in which each device began, so that one moved or deleted changes no denominator.
@@ -139,21 +150,15 @@ def ended_and_held(tx: Tx, release_id: str) -> dict[str, int]:
     return {row["segment"]: int(row["devices"]) for row in rows}
 
 
-def is_awaited(tx: Tx, release: Row, segment: str) -> bool:
-    """Whether a device of a segment is online, should take the release, and has not ended with it.
+def awaited(tx: Tx, release: Row, segment: str, first: str = "") -> str | None:
+    """Return the id of a device of a segment that is online, should take the release, and has not ended with it.
 
-    Ends at the first one found; only a segment in which nobody is left is looked at whole.
+    None when there is none. `first` is the one that was returned before: the search begins there and ends at the first
+    that is found, so that as devices end one by one the segment is gone through once and not for each of them.
     """
-    row = tx.one(
-        "SELECT 1 AS found FROM devices "
-        "JOIN presence ON presence.device_key = devices.key AND presence.state = 'online' "
-        "LEFT JOIN device_latest ON device_latest.device_key = devices.key "
-        "LEFT JOIN attempts ON attempts.device_key = devices.key AND attempts.release_id = :release "
-        "WHERE devices.role = :role AND devices.segment = :segment AND devices.revoked_at IS NULL "
-        "AND devices.version_lock IS NULL AND devices.maintenance = 0 AND devices.safe_mode <> 'on' "
-        "AND devices.quarantine_rule = '' "
-        "AND COALESCE(device_latest.running, '') <> :release "
-        "AND COALESCE(attempts.state, '') NOT IN ('committed', 'failed', 'rolled_back', 'refused') LIMIT 1",
-        {"release": release["id"], "role": release["role"], "segment": segment},
-    )
-    return row is not None
+    params = {"release": release["id"], "role": release["role"], "segment": segment, "first": first}
+    for part in ("devices.device_id >= :first", "devices.device_id < :first"):
+        row = tx.one(f"{_AWAITED} AND {part} ORDER BY devices.device_id LIMIT 1", params)
+        if row is not None:
+            return str(row["device_id"])
+    return None

@@ -6,8 +6,8 @@ Run by the leader after each commit of ingest, and every second for what only ti
 2. One that rolls and has passed its last gate is complete.
 3. One whose policy says `advance: automatic` goes on once it has passed the gate: to the next step of its segment, else
    to the first step of the next segment, if no policy of the fleet refuses. A promotion that somebody scheduled comes
-   before that. A step in which nobody is any more, since they were moved or deleted, is gone on from without proof: nobody could
-   give one.
+   before that. A step in which nobody is any more, since they were moved or deleted, is gone on from without proof:
+   nobody could give one.
 4. A share that a person chose is a step as well, where the policy has any: the hub goes on from there to the steps
    above it. Without steps a person who chose a part of a segment has to choose the whole.
 5. A scheduled promotion whose time has come happens; it waits on for the gate, and falls away when another rule
@@ -125,9 +125,18 @@ def _verdict(tx: Tx, deployment: Deployment, release: Row, now: int, observed_si
         release["segment"] == SEGMENTS[-1]
         and _passed_gate(tx, release, known, policy, now)
         and known[SEGMENTS[-1]].in_progress == 0
-        and not counts.is_awaited(tx, release, SEGMENTS[-1])
+        and not _is_awaited(tx, deployment, release)
     )
     return Verdict(release=release, complete=complete, advance=advance)
+
+
+def _is_awaited(tx: Tx, deployment: Deployment, release: Row) -> bool:
+    found = counts.awaited(tx, release, SEGMENTS[-1], deployment.awaited.get(release["id"], ""))
+    if found is None:
+        deployment.awaited.pop(release["id"], None)
+        return False
+    deployment.awaited[release["id"]] = found
+    return True
 
 
 def _advance(

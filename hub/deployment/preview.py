@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any, Final
 
 import msgspec
@@ -19,11 +20,14 @@ from topics.trust import TrustedDesired, TrustedManifest, TrustState
 
 LISTED: Final = 500
 """Devices that are named; the rest are counted."""
+PAGE: Final = 1_000
+"""Devices held in memory at a time."""
 
 _DEVICES: Final = """
 SELECT devices.*, device_latest.body AS status FROM devices
 LEFT JOIN device_latest ON device_latest.device_key = devices.key
-WHERE devices.role = :role AND devices.segment = :segment AND devices.revoked_at IS NULL ORDER BY devices.device_id
+WHERE devices.role = :role AND devices.segment = :segment AND devices.revoked_at IS NULL
+AND devices.device_id > :after ORDER BY devices.device_id LIMIT :limit
 """
 
 
@@ -35,12 +39,13 @@ def preview(
     manifest = _manifest(tx, known, fleet, release, segment, share, now)
     state = _having_seen(known, manifest.stable, manifest.candidate, *manifest.waypoints)
     locks: dict[str, Release] = {}
+    told: dict[tuple[Any, ...], TrustedDesired] = {}
     reasons: Counter[str] = Counter()
     by_way: Counter[str] = Counter()
     movers: list[str] = []
-    for row in tx.all(_DEVICES, {"role": release["role"], "segment": segment}):
+    for row in _devices(tx, release["role"], segment):
         lock = _lock(tx, state, row["version_lock"], locks)
-        desired = TrustedDesired(desired_of(row, fleet, None, now), lock)
+        desired = _desired(row, fleet, lock, now, told)
         believes = _having_seen(state, lock) if lock else state
         decision = decide(believes, manifest, desired, _facts(row), now, zones)
         step = decision.release.id if decision.eligible and decision.release is not None else None
@@ -60,6 +65,13 @@ def preview(
         "would_move": movers,
         "more": reasons["eligible"] - len(movers),
     }
+
+
+def _devices(tx: Tx, role: str, segment: str) -> Iterator[Row]:
+    after = ""
+    while rows := tx.all(_DEVICES, {"role": role, "segment": segment, "after": after, "limit": PAGE}):
+        yield from rows
+        after = rows[-1]["device_id"]
 
 
 def _leads_to(step: str, release_id: str, row: Row, manifest: TrustedManifest, lock: Release | None) -> bool:
@@ -91,6 +103,16 @@ def _manifest(
         verified.release(state, release["envelope"]),
         tuple(step.release for step in steps),
     )
+
+
+def _desired(
+    row: Row, fleet: str, lock: Release | None, now: int, known: dict[tuple[Any, ...], TrustedDesired]
+) -> TrustedDesired:
+    """Return what the device is told, as far as it decides by it: the same for all that are asked the same of."""
+    key = (row["version_lock"], row["maintenance"], row["safe_mode"], row["quarantine_rule"])
+    if key not in known:
+        known[key] = TrustedDesired(desired_of(row, fleet, None, now), lock)
+    return known[key]
 
 
 def _having_seen(state: TrustState, *releases: Release | None) -> TrustState:

@@ -62,6 +62,8 @@ class Deployment:
         self._sources = sources
         self._clock = clock
         self._observed_since = observed_since
+        self.awaited: dict[str, str] = {}
+        """By release, a device that it waited for when it was last looked at: where to look first."""
         self._zones = zones
 
     def sign_again(self, caller: Caller) -> int:

@@ -213,6 +213,13 @@ def test_an_option_that_is_wrong_is_usage(
     assert said in capsys.readouterr().err
 
 
+def test_how_long_devices_stay_dark_needs_the_share_that_does(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["simulate", "--devices", "3", "--offline-seconds", "5"])
+    assert caught.value.code == 2
+    assert "say with --offline which share" in capsys.readouterr().err
+
+
 def test_devices_that_are_not_enrolled_need_hub_and_token(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -357,3 +357,19 @@ def test_a_time_that_has_passed_means_now(world: World) -> None:
 def test_what_no_time_would_mend_is_not_scheduled(world: World) -> None:
     release = world.publish(1)
     assert schedule(world, release, "general", world.now + 60_000).json()["rule"] == "segment_order"
+
+
+def test_the_last_segment_is_not_done_before_every_device_that_is_online_has_ended(world: World) -> None:
+    """Whichever of them was waited for when it was last looked at."""
+    release = begin(world, AUTOMATIC)
+    for segment in ("canary", "early"):
+        commit(world, release, f"{segment}-1")
+        world.judge()
+    for number in (2, 3, 4):
+        world.device(f"general-{number}", "general")
+        world.heartbeat(f"general-{number}", segment="general")
+    commit(world, release, "general-1")
+    for number in (3, 4, 2):
+        assert world.judge() == []
+        commit(world, release, f"general-{number}")
+    assert world.judge() == [release] and world.state(release) == "complete"

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
+from hub.deployment import preview
 from tests.hub.world import World
 from topics import trust
 from topics.eligibility import decide, takes_candidate
@@ -70,3 +73,13 @@ def test_a_dry_run_of_what_would_be_refused_says_by_which_rule(world: World) -> 
     fleet(world, 2)
     shown = dry(world, release, "early", 100)
     assert shown["refused_by"] == "segment_order" and "canary is next" in shown["detail"]
+
+
+def test_a_segment_is_gone_through_page_by_page(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    release = world.publish(1)
+    names = fleet(world, 9)
+    world.client.patch(f"/devices/{names[4]}", json={"maintenance": True})
+    whole = dry(world, release, "canary", 60)
+    monkeypatch.setattr(preview, "PAGE", 2)
+    assert dry(world, release, "canary", 60) == whole
+    assert whole["devices"] == 9 and whole["by_reason"]["maintenance"] == 1
