@@ -1,34 +1,28 @@
-"""`flaghoist-edge diagnose`: all checks, in the order in which one leads to the next."""
+"""All checks of `flaghoist-edge diagnose`, in the order in which one leads to the next."""
 
 from __future__ import annotations
 
-import json
-
 from edge import config
 from edge.config import Paths, Settings
-from edge.diagnose import disk, finding, machine, network, release, trust
-from edge.diagnose.finding import Finding, skipped
+from edge.diagnose import contact, disk, machine, network, release, trust
+from edge.diagnose.catalogue import complete, reading
+from edge.diagnose.finding import Finding
 from edge.errors import NotReady
 from edge.identity import identity
 from edge.identity.identity import Identity
 from edge.machine import clock
 from edge.machine.clock import SystemClock
-from edge.storage import anchor, memory, state
+from edge.storage import anchor, linknote, memory, state
 from edge.storage.memory import Memory
+from edge.storage.state import State
 from topics import channels
 
 
-def run(paths: Paths, *, as_json: bool) -> tuple[str, int]:
-    """Return what to print, and the exit code: 1 when a check failed, else 0. Raises `OSError`."""
-    findings = gather(paths, SystemClock())
-    said = json.dumps(finding.as_json(findings), indent=2) if as_json else finding.text(findings)
-    return said, 1 if finding.verdict(findings) == "fail" else 0
-
-
 def gather(paths: Paths, system: SystemClock, *, step_seconds: float = network.STEP_SECONDS) -> list[Finding]:
-    """Look at everything. Writes nothing of the agent's, and needs neither network nor hub nor enrolment.
+    """Look at everything, and return one finding for each check.
 
-    `step_seconds` is the time limit of each step on the way to the broker.
+    Writes nothing of the agent's, and needs neither network nor hub nor enrolment. `step_seconds` is the time limit of
+    each step on the way to the broker. Raises `OSError` when the machine itself cannot be read.
     """
     who, problem = _identity(paths)
     known = _memory(paths, who)
@@ -39,24 +33,40 @@ def gather(paths: Paths, system: SystemClock, *, step_seconds: float = network.S
     findings += disk.check(machine.standing(paths.root))
     findings += trust.enrolled(paths, who.device if who else None, problem)
     if who is None:
-        return [*findings, skipped("trust, release and network", "there is no identity")]
+        return complete(findings, "there is no identity")
     findings += trust.settings(paths)
     findings += trust.certificates(who.folder, wall)
     findings += trust.files(paths)
     busy = release.is_running(paths)
+    settings = _settings(paths)
     findings += release.agent(paths, busy)
+    findings += reading("starts", lambda: [contact.row(paths, settings)])
     if known is None:
-        return [*findings, skipped("trust, release and network", "there is no memory")]
+        return complete(findings, "there is no memory")
+    standing = _state(paths)
+    if standing is None:
+        return complete(findings, "there is no state that can be read")
+    note = linknote.read(paths)
+    connected = busy and note is not None and note[0]
+    findings.append(contact.transport(paths, settings, wall // 1000))
+    findings.append(contact.last(paths, known, wall // 1000, connected=connected))
     findings += trust.believed(known, who.device, wall)
     findings.append(trust.refusals(known))
-    settings = _settings(paths)
-    standing = state.load(paths)
-    findings += release.installed(paths, standing)
-    findings += release.hook(paths, who.device, known, standing, settings)
+    findings += reading("files", lambda: release.installed(paths, standing))
+    findings += reading("hook", lambda: release.hook(paths, who.device, known, standing, settings))
     findings += release.history(standing)
-    findings.append(release.reports(paths))
+    findings.append(contact.coming(who.device, settings, known, standing, wall))
+    findings += reading("reports waiting", lambda: [release.reports(paths)])
+    findings += reading("oldest report", lambda: [contact.oldest(paths, wall // 1000)])
+    findings += network.check(_way(who, known, settings, wall, step_seconds, busy=busy))
+    return complete(findings, "there is nothing to look at yet")
+
+
+def _way(
+    who: Identity, known: Memory, settings: Settings, wall: int, seconds: float, *, busy: bool
+) -> network.Way:
     device = who.device
-    way = network.Way(
+    return network.Way(
         identity=who,
         settings=settings,
         topics=channels.device_subscriptions(device.fleet, device.device_id, known.role, known.segment),
@@ -64,9 +74,8 @@ def gather(paths: Paths, system: SystemClock, *, step_seconds: float = network.S
         busy=busy,
         boot=known.boot,
         at=max(0, wall // 1000),
-        seconds=step_seconds,
+        seconds=seconds,
     )
-    return findings + network.check(way)
 
 
 def _identity(paths: Paths) -> tuple[Identity | None, str]:
@@ -79,6 +88,13 @@ def _identity(paths: Paths) -> tuple[Identity | None, str]:
 def _memory(paths: Paths, who: Identity | None) -> Memory | None:
     try:
         return (memory.load(paths) or anchor.recall(paths, who.device.fleet)) if who else None
+    except (NotReady, OSError):
+        return None
+
+
+def _state(paths: Paths) -> State | None:
+    try:
+        return state.load(paths)
     except NotReady:
         return None
 

@@ -56,8 +56,15 @@ def read(root: Path, *, wall: int, newest: int, system: Path = Path("/")) -> Rea
 
 
 def standing(root: Path) -> Path:
-    """Return `root`, or the first folder above it that is there."""
-    return next(path for path in (root, *root.parents) if path.exists())
+    """Return `root`, or the first folder above it that is there and that this user can see."""
+
+    def is_seen(path: Path) -> bool:
+        try:
+            return path.exists()
+        except OSError:
+            return False
+
+    return next(path for path in (root, *root.parents) if is_seen(path))
 
 
 def check(now: Readings) -> list[Finding]:

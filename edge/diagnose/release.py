@@ -85,7 +85,9 @@ def installed(paths: Paths, standing: State) -> list[Finding]:
         ),
     ]
     before = standing.previous
-    if before is not None:
+    if before is None:
+        findings.append(passed("previous", "none yet"))
+    else:
         there = paths.release(before.release.id).is_dir()
         findings.append(
             graded(
@@ -160,7 +162,7 @@ def history(standing: State) -> list[Finding]:
         graded(
             "safe mode",
             f"in safe mode since {standing.safe_mode}" if standing.safe_mode else "no",
-            "Order redeploy for a release that works, or clear the stay at the hub.",
+            "Order redeploy or clear the stay at the hub, or give flaghoist-edge install FILE or leave-safe-mode here.",
             fail=bool(standing.safe_mode),
             warn=False,
         ),

@@ -37,9 +37,9 @@ def own() -> str:
 
 def enter(paths: Paths, verb: str, arguments: list[str]) -> None:
     """Replace this process by the wanted build, if there is one and this is not it. Raises nothing of its own."""
-    if BUILD in os.environ or not choice.home(paths).is_dir():
-        return
     try:
+        if BUILD in os.environ or not choice.home(paths).is_dir():
+            return
         build = _start(paths) if verb in STAYING else choice.load(paths).wanted
     except (OSError, EdgeError):
         # What is wrong with the state directory is told by the command itself.

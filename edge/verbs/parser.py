@@ -24,7 +24,13 @@ def build() -> argparse.ArgumentParser:
     once = _verb(verbs, "once", "connect, act, report, say when to wake next, exit")
     once.add_argument("--mirror", metavar="URL", help="read a copy of what the hub publishes instead")
     _json(_verb(verbs, "status", "show what runs here, without a network"))
-    _json(_verb(verbs, "diagnose", "check clock, disk, trust, release and the way to the broker"))
+    diagnose = _verb(verbs, "diagnose", "check clock, disk, trust, release and the way to the broker")
+    shape = diagnose.add_mutually_exclusive_group()
+    shape.add_argument(
+        "--watch", type=_seconds, nargs="?", const=5.0, metavar="S", help="again every S seconds (5)"
+    )
+    shape.add_argument("--bundle", type=Path, metavar="FILE", help="write an archive for support")
+    _json(diagnose)
     _json(_verb(verbs, "drift", "compare the running release, byte by byte, with what was signed"))
     _json(_verb(verbs, "repair", "put the running release's files back as they were signed"))
     confirm = _verb(verbs, "confirm-boot", "say that this boot is good, once the release runs")
@@ -49,6 +55,13 @@ def build_own() -> argparse.ArgumentParser:
     update.add_argument("--parent", type=int, default=None)
     _verb(verbs, "self-check", "say whether this build of the agent runs here; asked by the one before it")
     return parser
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0.1 <= seconds <= 86_400:
+        raise ValueError(text)
+    return seconds
 
 
 def _json(parser: argparse.ArgumentParser) -> None:

@@ -14,62 +14,39 @@ from cryptography import x509
 
 from edge.config import Paths
 from edge.diagnose import certificate, command, finding, machine
+from edge.diagnose.catalogue import CHECKS
 from edge.diagnose.finding import Finding
 from edge.diagnose.machine import Readings
 from edge.identity import identity
 from edge.machine.clock import SystemClock
+from edge.machine.starts import Watch
 from edge.main import main
 from edge.storage import memory, records, state
+from edge.storage.linknote import LinkNote
 from edge.storage.spool import Spool
-from hub.identity.ca import Authorities, open_authorities
-from tests.edge.rig import Rig, stop
+from hub.identity.ca import open_authorities
+from tests.edge.patient import Patient, everything
+from tests.edge.rig import Rig, exec_release, stop
 from tests.edge.world import (
     DESIRED_TOPIC,
-    DEVICE,
     FLEET,
+    MANIFEST_TOPIC,
     NOW,
     ROOT_TOPIC,
-    Box,
     Source,
     build,
-    tree,
     wait_until,
 )
 from tests.topics import kit
 from topics import codec
 from topics.documents import RootChain
-from topics.messages import Probes
+from topics.messages import Drift, Probes
 
 YEAR = 365 * 86_400
 
 
 def named(findings: list[Finding], check: str) -> Finding:
     return next(each for each in findings if each.check == check)
-
-
-class Patient(Box):
-    """A device with an identity and a release, and no broker in reach."""
-
-    def __init__(self, root: Path, source: Source) -> None:
-        super().__init__(root, source)
-        self.authorities: Authorities = open_authorities(root / "ca", FLEET, now=NOW // 1000)
-        self.certify(NOW // 1000)
-        self.online()
-        self.offer(build(7))
-
-    def certify(self, now: int) -> None:
-        authority = self.authorities.device
-        identity.write(
-            self.paths,
-            self.device,
-            seed=bytes(self.key),
-            certificate_pem=authority.issue_device(bytes(self.key.verify_key), DEVICE, now=now),
-            ca_pem=authority.pem,
-            unique=identity.unique(),
-        )
-
-    def ask(self) -> list[Finding]:
-        return command.gather(self.paths, SystemClock())
 
 
 @pytest.fixture
@@ -80,15 +57,36 @@ def patient(tmp_path: Path, source: Source) -> Iterator[Patient]:
 
 
 def test_a_device_that_is_well_but_cut_off_fails_only_on_the_way_to_its_broker(patient: Patient) -> None:
-    before = tree(patient.paths.root)
+    before = everything(patient.paths.root)
     findings = patient.ask()
     assert [each.check for each in findings if each.level == "fail"] == ["broker TCP"]
     steps = [each.level for each in findings if each.check.startswith("broker ")]
     assert steps == ["pass", "fail", "skip", "skip", "skip", "skip", "skip"]
-    assert len({each.check for each in findings}) == len(findings) >= 30
-    after = tree(patient.paths.root)
+    after = everything(patient.paths.root)
     changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
     assert changed == {"hook.log"}, "only the hook that was asked wrote something"
+
+
+def test_every_check_is_told_in_order_whatever_the_device_is(patient: Patient, tmp_path: Path) -> None:
+    assert len(CHECKS) >= 20
+    for paths in (patient.paths, Paths(tmp_path / "none")):
+        assert [each.check for each in command.gather(paths, SystemClock())] == list(CHECKS)
+
+
+@pytest.mark.heavy
+def test_every_check_is_really_made_on_a_device_that_has_everything(rig: Rig, source: Source) -> None:
+    """No check of the list is one that is only ever skipped."""
+    source.files["/health/live"] = b"{}"
+    rig.hoist(DESIRED_TOPIC, rig.box.desired)
+    alone = {each["check"] for each in told(rig) if each["level"] != "skip"}
+    rig.hoist(MANIFEST_TOPIC, rig.box.manifest(source.add(exec_release(7))))
+    process = rig.run()
+    wait_until(lambda: state.load(rig.paths).running is not None)
+    rig.hoist(MANIFEST_TOPIC, rig.box.manifest(source.add(exec_release(8))))
+    wait_until(lambda: state.load(rig.paths).previous is not None)
+    beside = {each["check"] for each in told(rig) if each["level"] != "skip"}
+    stop(process)
+    assert set(CHECKS) - alone - beside == set()
 
 
 def test_every_warning_and_failure_says_what_to_do(patient: Patient) -> None:
@@ -97,6 +95,7 @@ def test_every_warning_and_failure_says_what_to_do(patient: Patient) -> None:
             assert each.remedy.endswith("."), each
 
 
+BAD = build(8, {"files/fail-activate": b""})
 FAULTS: list[tuple[str, str, str, Callable[[Patient], Any], str]] = [
     ("permissions", "permissions", "warn", lambda p: p.paths.root.chmod(0o755), "mode 755"),
     ("settings", "settings", "fail", lambda p: (p.paths.root / "agent.json").write_text("{"), "agent.json"),
@@ -169,7 +168,48 @@ FAULTS: list[tuple[str, str, str, Callable[[Patient], Any], str]] = [
         "1 were refused",
     ),
     ("no agent", "agent", "warn", lambda p: None, "not running"),
+    ("never in touch", "last contact", "warn", lambda p: None, "none is on record"),
+    (
+        "long out of touch",
+        "last contact",
+        "warn",
+        lambda p: touched(p, NOW // 1000 - 3 * 86_400),
+        "3 days ago",
+    ),
+    ("in touch", "last contact", "pass", lambda p: touched(p, NOW // 1000 - 60), "min ago"),
+    ("starts in a row", "starts", "warn", lambda p: starts_in_a_row(p, 4), "4 in a row"),
+    ("an old report", "oldest report", "warn", lambda p: report_of(p, NOW // 1000 - 2 * 86_400), "drift of"),
+    ("a new report", "oldest report", "pass", lambda p: report_of(p, NOW // 1000), "drift of"),
+    ("nothing new", "next update", "pass", lambda p: None, f"already_installed ({build(7).id})"),
+    ("a bad release", "next update", "warn", lambda p: p.offer(BAD), f"failed_here_before ({BAD.id})"),
+    ("HTTPS by setting", "transport", "pass", lambda p: https(p), "HTTPS, as the setting"),
+    ("no state to read", "release", "skip", lambda p: newer(p), "no state that can be read"),
 ]
+
+
+def touched(patient: Patient, at: int) -> None:
+    LinkNote(patient.paths).write(at, connected=True, reason="")
+
+
+def starts_in_a_row(patient: Patient, count: int) -> None:
+    for boot in range(count):
+        Watch(patient.paths, patient.settings).begin(str(boot), 0.0, under_way=False)
+
+
+def report_of(patient: Patient, at: int) -> None:
+    patient.receipt_all()
+    report = Drift(boot=(1, "00000000"), at=at, spool="00000000", n=1)
+    patient.spool.append(
+        "test", 1, "drift", lambda spool, n: codec.encode(records.changed(report, spool=spool, n=n))
+    )
+
+
+def https(patient: Patient) -> None:
+    (patient.paths.root / "agent.json").write_text('{"transport": "https"}')
+
+
+def newer(patient: Patient) -> None:
+    patient.paths.state.write_bytes(b"FHR9" + patient.paths.state.read_bytes()[4:])
 
 
 @pytest.mark.parametrize(
@@ -195,7 +235,7 @@ def test_a_device_that_is_not_enrolled_is_looked_at_all_the_same(
 ) -> None:
     assert main(["diagnose", "--json", "--state", str(tmp_path / "none")]) == 1
     said = json.loads(capsys.readouterr().out)
-    assert said["verdict"] == "fail" and said["counts"]["skip"] == 1
+    assert said["verdict"] == "fail" and said["counts"]["skip"] > 20
     failing = [each for each in said["checks"] if each["level"] == "fail"]
     assert [each["check"] for each in failing] == ["identity"]
     assert "enrol" in failing[0]["remedy"]
@@ -207,6 +247,7 @@ def test_a_device_without_memory_and_anchor_is_looked_at_as_far_as_it_goes(patie
         path.unlink()
     findings = patient.ask()
     assert findings[-1].level == "skip" and "no memory" in findings[-1].detail
+    assert named(findings, "certificate").level == "pass"
 
 
 WELL = Readings(
@@ -324,8 +365,7 @@ def test_the_way_to_a_real_broker_step_by_step(rig: Rig, source: Source) -> None
     assert rig.presence().state == "online"
     beside = steps(rig)
     assert [level for _, level in beside] == ["pass"] * 3 + ["skip"] * 4 + ["pass"]
-    told = json.loads(rig.ask("diagnose", "--json").stdout)["checks"]
-    said = {each["check"]: each for each in told}
+    said = {each["check"]: each for each in told(rig)}
     assert said["agent"]["detail"] == "running"
     assert said["connection"]["level"] == "pass"
     stop(process)
@@ -333,11 +373,14 @@ def test_the_way_to_a_real_broker_step_by_step(rig: Rig, source: Source) -> None
     assert rig.presence().state == "offline"
 
 
+def told(rig: Rig) -> list[dict[str, str]]:
+    return json.loads(rig.ask("diagnose", "--json").stdout)["checks"]  # type: ignore[no-any-return]
+
+
 def steps(rig: Rig) -> list[tuple[str, str]]:
-    told = json.loads(rig.ask("diagnose", "--json").stdout)["checks"]
     return [
         (each["check"], each["level"])
-        for each in told
+        for each in told(rig)
         if each["check"].startswith("broker ") or each["check"] == "hub HTTP"
     ]
 
@@ -363,16 +406,15 @@ def test_the_running_agent_says_why_it_is_not_connected(rig: Rig) -> None:
     rig.broker.stop()
     process = rig.run()
 
-    def told() -> bool:
-        said = json.loads(rig.ask("diagnose", "--json").stdout)["checks"]
+    def said() -> bool:
         return any(
             each["check"] == "connection"
             and each["level"] == "fail"
             and "not connected since" in each["detail"]
-            for each in said
+            for each in told(rig)
         )
 
-    wait_until(told)
+    wait_until(said)
     stop(process)
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from edge import errors
 from edge.config import Paths, Settings
+from edge.diagnose.catalogue import CHECKS
 from edge.updating.hooks import Hooks, Place, Verb
 from edge.verbs import parser
 
@@ -36,7 +37,8 @@ def test_every_command_and_option_is_documented(name: str) -> None:
 
 @pytest.mark.parametrize("field", msgspec.structs.fields(Settings), ids=lambda field: field.name)
 def test_every_setting_is_documented_with_its_default(field: msgspec.structs.FieldInfo) -> None:
-    row = next(line for line in AGENT.splitlines() if f"`{field.name}`" in line and line.startswith("| `"))
+    settings = AGENT.split("\n## Settings\n")[1].split("\n## ")[0]
+    row = next(line for line in settings.splitlines() if f"`{field.name}`" in line and line.startswith("| `"))
     value = field.default
     assert (f"{value:g}" if isinstance(value, float) else str(value)) in row.split("|")[2]
 
@@ -55,3 +57,8 @@ def test_every_variable_is_documented(tmp_path: Path) -> None:
     hooks = Hooks(Paths(tmp_path), device_id="a", role="b", variables={}, seconds=1)
     for name in hooks.environment(Place("a", "b")):
         assert f"`{name}`" in HOOKS
+
+
+def test_the_table_of_checks_is_the_list_of_them() -> None:
+    table = AGENT.split("| check | looks at |\n| --- | --- |\n")[1].split("\n\n")[0]
+    assert table.splitlines() == [f"| `{name}` | {about} |" for name, about in CHECKS.items()]

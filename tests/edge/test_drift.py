@@ -19,7 +19,7 @@ from edge.drift.files import Found
 from edge.main import main
 from edge.storage import records, state
 from edge.storage.state import Installed, State
-from tests.edge.test_diagnose import Patient
+from tests.edge.patient import Patient
 from tests.edge.world import DESIRED_TOPIC, NOW, QUICK, Box, Source, build, tree
 from tests.topics import kit
 from topics import codec

@@ -14,7 +14,7 @@ import pytest
 
 from edge.storage import state
 from edge.updating import stage
-from tests.edge.test_diagnose import Patient
+from tests.edge.patient import Patient
 from tests.edge.world import QUICK, Built, Source, build
 
 CALLS = "write,fsync,rename,renameat,renameat2,connect,execve,symlink,symlinkat"

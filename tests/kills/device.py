@@ -15,7 +15,7 @@ from edge.storage.ledger import ENDED
 from edge.storage.state import State
 from edge.updating import stage
 from tests.edge import blobs
-from tests.edge.test_diagnose import Patient
+from tests.edge.patient import Patient
 from tests.edge.world import DESIRED_TOPIC, MANIFEST_TOPIC, NOW, QUICK, Box, Built, Source, build, tree
 from tests.topics import kit
 from topics.documents import Command
@@ -70,6 +70,13 @@ def _go_back(box: Box) -> bytes:
     return box.manifest(OLDER, event="rollback", rollback_from=OLD.release.sequence)
 
 
+def ordered_repair(box: Box) -> bytes:
+    """Return a desired state with an order to put the running release right."""
+    number = box.numbers.next()
+    command = Command(id=f"c-{number}", kind="repair-drift", expires_at=NOW + kit.DAY)
+    return kit.signed_desired(number, commands=[command])
+
+
 def _repair(box: Box) -> bytes:
     assert box.source is not None
     folder = box.paths.release(OLD.id)
@@ -80,8 +87,7 @@ def _repair(box: Box) -> bytes:
     (folder / "files/lib/1.bin").unlink()
     (folder / "bundle.json").chmod(0o600)
     (folder / "files/core").write_bytes(b"x")
-    command = Command(id="c-repair", kind="repair-drift", expires_at=NOW + kit.DAY)
-    return kit.signed_desired(box.numbers.next(), commands=[command])
+    return ordered_repair(box)
 
 
 WHOLE, CHANGED = build(10, SHARED), build(13, SHARED | {"files/lib/4.bin": CHANCE.randbytes(7000)})
