@@ -148,6 +148,7 @@ class Agent:
         self._heartbeat()
 
     def _job_end(self, code: int) -> None:
+        was = self.state
         self._kept.reread()
         self._standing.came_up()
         if self._standing.superseded:
@@ -166,7 +167,8 @@ class Agent:
                 return
         self._plan_check(code)
         self._take_roots()
-        self._heartbeat()
+        if self.state != was:
+            self._heartbeat()
         self.consider()
 
     def _plan_check(self, code: int) -> None:

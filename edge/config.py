@@ -31,7 +31,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     backoff_base_seconds: Span = 1.0
     backoff_cap_seconds: Span = 300.0
-    keepalive_seconds: Annotated[int, Meta(ge=4, le=3600)] = 240
+    keepalive_seconds: Annotated[int, Meta(ge=4, le=3600)] = 360
     heartbeat_seconds: Annotated[float, Meta(ge=0, le=7 * 86_400)] = 0.0  # 0: as the hub says
     resend_seconds: Span = 30.0
     retry_base_seconds: Span = 60.0

@@ -82,7 +82,6 @@ class MqttLink:
         self._keepalive = keepalive
         self._client: mqtt.Client | None = None
         self._events: list[Event] = []
-        self._misc_at = 0.0
         self._answer_by: float | None = None
         self._trouble = ""
 
@@ -107,7 +106,6 @@ class MqttLink:
         limits = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         limits.MaximumPacketSize = PACKET_LIMIT
         self._client = client
-        self._misc_at = time.monotonic() + self._keepalive / 4
         self._answer_by = None
         try:
             client.connect(self._host, self._port, self._keepalive, properties=limits)
@@ -133,10 +131,12 @@ class MqttLink:
 
     @property
     def deadline(self) -> float | None:
-        """When `misc` is wanted, on the monotonic clock: a quarter of keepalive, since paho looks only then."""
-        if self.socket() is None:
+        """When `misc` is wanted, on the monotonic clock: once either side has been silent for the keepalive."""
+        client = self._client
+        if client is None or client.socket() is None:
             return None
-        return self._misc_at if self._answer_by is None else min(self._misc_at, self._answer_by)
+        silent_at = self._silent_at(client)
+        return silent_at if self._answer_by is None else min(silent_at, self._answer_by)
 
     def readable(self) -> None:
         """Read what is there."""
@@ -170,9 +170,12 @@ class MqttLink:
         if self._answer_by is not None and now >= self._answer_by:
             self._answer_by = None
             self.drop("the broker took the connection and does not answer")
-        if self._client and now >= self._misc_at:
-            self._misc_at = now + self._keepalive / 4
+        if self._client and now >= self._silent_at(self._client):
             self._check(self._client.loop_misc())
+
+    def _silent_at(self, client: mqtt.Client) -> float:
+        # paho looks only when it is asked, and tells nobody when to; waking again and again would cost more than pings.
+        return min(client._last_bytes_received, client._last_msg_out) + self._keepalive
 
     def publish(self, topic: str, body: bytes, *, qos: int, retain: bool) -> int | None:
         """Send; see `edge.outside.Link`."""
