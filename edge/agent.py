@@ -27,7 +27,7 @@ from edge.updating import attempts, schedule
 from topics import channels, codec
 from topics.eligibility import Decision
 from topics.errors import ContractError
-from topics.messages import Presence, Receipt
+from topics.messages import Log, LogLine, Presence, Receipt
 from topics.trust import Clock
 
 MAX_STARTS: Final = 8
@@ -229,6 +229,10 @@ class Agent:
     def next_heartbeat(self) -> float | None:
         """When the next regular heartbeat is due, on the monotonic clock."""
         return self._heartbeat_at
+
+    def send_log(self, line: LogLine) -> None:
+        """Tell the hub of a line of this device's log, if it is connected."""
+        self._outbound.send("log", Log(boot=self.memory.boot, at=max(0, self.wall), lines=[line]))
 
     def sleep_until(self, next_wake: int) -> None:
         """Say that the device sleeps until `next_wake` (s since the epoch)."""

@@ -54,6 +54,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     safe_mode_after: Annotated[int, Meta(ge=1, le=1000)] = 3
     boot_loop_starts: Annotated[int, Meta(ge=0, le=1000)] = 8  # 0: never
     boot_loop_seconds: Span = 600.0
+    log_level: Literal["off", "error", "warning", "info"] = "warning"
+    log_lines_per_minute: Annotated[int, Meta(ge=1, le=600)] = 30
     transport: Literal["auto", "mqtt", "https"] = "auto"
     fallback_seconds: Span = 300.0
     mqtt_retry_seconds: Span = 900.0

@@ -15,6 +15,7 @@ from edge.errors import NotReady, Unreachable
 from edge.identity.identity import Device, Identity
 from edge.link import MqttLink
 from edge.logs import book
+from edge.logs.uplink import Uplink
 from edge.machine.clock import SystemClock
 from edge.machine.notify import Notifier
 from edge.machine.starts import Watch
@@ -62,10 +63,13 @@ def run(paths: Paths, arguments: list[str], *, once: bool) -> int:
     if not once:
         safemode.look_for_a_loop(agent, starts, restart.boot(), time.monotonic())
     manager, note = Notifier(os.environ, os.getpid()), LinkNote(paths)
-    runner = Runner(agent, link, child, identity, settings, manager, note, starts)
+    logs = Uplink(paths, settings, agent.send_log, time.monotonic)
+    logging.getLogger().addHandler(logs)
+    runner = Runner(agent, link, child, identity, settings, manager, note, starts, logs)
     try:
         ending = runner.once() if once else runner.run()
     finally:
+        logging.getLogger().removeHandler(logs)
         spool.close()
         os.close(lock)
     if ending == "unreachable":

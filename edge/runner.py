@@ -14,6 +14,7 @@ from edge.agent import Agent
 from edge.config import Settings
 from edge.identity.identity import Identity
 from edge.link import Connected, Disconnected, Event, Published, Received
+from edge.logs.uplink import Uplink
 from edge.machine.notify import Notifier
 from edge.machine.starts import Watch
 from edge.polling.ways import Ways
@@ -44,9 +45,10 @@ class Runner:
         manager: Notifier,
         note: LinkNote,
         starts: Watch,
+        logs: Uplink,
     ) -> None:
         self._agent, self._link, self._child = agent, link, child
-        self._manager, self._note, self._starts = manager, note, starts
+        self._manager, self._note, self._starts, self._logs = manager, note, starts, logs
         self._identity = identity
         self._settings = settings
         self._selector = selectors.DefaultSelector()
@@ -127,6 +129,7 @@ class Runner:
                 self._link.readable()
         elif what == "child":
             code = self._child.readable()
+            self._logs.catch_up()
             if code is None:
                 self._agent.on_progress()
             else:
