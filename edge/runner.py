@@ -25,6 +25,12 @@ from edge.updating.jobs import Child
 STABLE: Final = 60.0
 """Seconds that a connection must last before the wait for the next one starts small again: two devices with
 one identity, which throw each other off the broker, otherwise do so without end."""
+BRIEF: Final = 5
+"""Connections in a row that did not last, after which a copied identity is the likely reason."""
+COPIED: Final = (
+    "connections end soon after they were made, again and again, as when two devices have one identity; if this disk "
+    "is a copy, enrol the device anew under an id of its own"
+)
 PATIENCE: Final = 30.0
 """Seconds in which `once` waits for receipts and for its own goodbye."""
 Ending = Literal["stopped", "restart", "done", "unreachable"]
@@ -54,6 +60,7 @@ class Runner:
         self._selector = selectors.DefaultSelector()
         self._watched: dict[str, tuple[Any, int]] = {}
         self._failures = 0
+        self._brief = 0
         self._connect_at: float | None = 0.0
         self._connected_at: float | None = None
         self._last_reason = ""
@@ -161,9 +168,13 @@ class Runner:
         now = time.monotonic()
         if self._connected_at is not None:
             if now - self._connected_at >= STABLE:
-                self._failures = 0
+                self._failures = self._brief = 0
+            else:
+                self._brief += 1
             self._connected_at = None
             self._agent.on_disconnected()
+            if self._brief >= BRIEF:
+                reason = f"{reason}; {COPIED}"
         self._connect_at = now + schedule.reconnect(self._settings, self._failures)
         self._failures += 1
         level = logging.INFO if reason == self._last_reason else logging.WARNING

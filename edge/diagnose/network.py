@@ -87,8 +87,11 @@ def _name(way: Way, findings: list[Finding]) -> list[Address]:
 
     # The resolver knows no time limit of ours; one that hangs is left behind.
     asking = threading.Thread(target=ask, daemon=True)
-    asking.start()
-    asking.join(way.seconds)
+    try:
+        asking.start()
+        asking.join(way.seconds)
+    except RuntimeError as error:  # so few processes are allowed, or so little memory is left
+        problem[0] = str(error)
     addresses = list(found)
     if addresses:
         findings.append(passed("broker name", f"{host} is {addresses[0][0]}"))
