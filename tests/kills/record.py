@@ -65,7 +65,7 @@ class Record:
         task = copy.task
         states, kinds = self.of(uplinks)
         if task.name == "repair":
-            assert kinds[("drift", "")] == 1
+            assert kinds[("drift", "")] in ((1, 2) if tries else (1,))
             assert f"rollback {OLD.id}" in copy.calls(), "what was put right must be started again"
             return
         ((release, (state, attempt)),) = states.items()

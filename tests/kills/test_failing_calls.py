@@ -8,6 +8,8 @@ from contextlib import closing
 
 import pytest
 
+from edge.updating import stage
+from tests.kills.device import OLD, ordered_repair
 from tests.kills.record import sent
 from tests.kills.strace import Place, traced
 from tests.kills.ward import EVERYTHING, TASKS_BY_NAME, Ward
@@ -45,6 +47,9 @@ def failed(ward: Ward, place: Place, error: str) -> None:
         copy.agent.on_job_end(ending.code)
         copy.settle()
         copy.comes_to_rest()
+        if copy.task.new is OLD and not stage.stands(copy.paths, OLD.release):
+            # A repair that was in vain is told as that, and may be ordered again.
+            copy.hear(ordered_repair(copy), copy.task.topic)
         # The next regular look tidies up, where nothing was left but that.
         copy.agent.check_now()
         copy.settle()
