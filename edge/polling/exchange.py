@@ -25,6 +25,7 @@ from edge.config import Paths
 from edge.errors import EdgeError
 from edge.identity.identity import NO_CHECK_TIME, Identity
 from edge.machine import clock
+from edge.machine.parent import die_with
 from edge.polling.frames import Answer, Ask, pack, whole
 from edge.updating import child
 from topics import codec
@@ -111,7 +112,10 @@ def serve(root: Path, descriptor: int) -> None:
 if __name__ == "__main__":
     # A terminal sends it to the agent as well, whose goodbye is still to be carried.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    root, handle, parent = sys.argv[1:]
+    if not die_with(int(parent)):
+        sys.exit(1)
     try:
-        serve(Path(sys.argv[1]), int(sys.argv[2]))
+        serve(Path(root), int(handle))
     except EdgeError as error:
         sys.exit(f"flaghoist-edge: {error}")

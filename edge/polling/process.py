@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -21,7 +22,8 @@ END_SECONDS: Final = 1.0
 
 def command(paths: Paths) -> Callable[[int], list[str]]:
     """Return what makes the command line of the process, for the number of its socket."""
-    return lambda handle: [sys.executable, "-m", "edge.polling.exchange", str(paths.root), str(handle)]
+    program = [sys.executable, "-m", "edge.polling.exchange", str(paths.root)]
+    return lambda handle: [*program, str(handle), str(os.getpid())]
 
 
 class Exchange:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import logging
 import os
-import signal
 import ssl
-from typing import Final
 
 from edge import config
 from edge.config import Paths, Settings
@@ -17,11 +14,10 @@ from edge.identity import roots
 from edge.identity.identity import Identity
 from edge.logs import book
 from edge.machine.clock import SystemClock
+from edge.machine.parent import die_with
 from edge.updating import restart, secrets
 from edge.updating.update import Updater
 from edge.updating.work import Tools
-
-_PR_SET_PDEATHSIG: Final = 1
 
 log = logging.getLogger("flaghoist")
 
@@ -29,7 +25,8 @@ log = logging.getLogger("flaghoist")
 def run(paths: Paths, *, tell: int | None, parent: int | None) -> int:
     """Carry the update in the state directory to its end. Raises `EdgeError`."""
     book.setup(paths, book.UPDATE)
-    if parent is not None and not _die_with(parent):
+    # Two update processes may not write `state`.
+    if parent is not None and not die_with(parent):
         return 1
     settings = config.load_settings(paths.root)
     identity = Identity(paths)
@@ -58,12 +55,6 @@ def run(paths: Paths, *, tell: int | None, parent: int | None) -> int:
         log.warning("stopped: %s", error)
         return 1
     return 0
-
-
-def _die_with(parent: int) -> bool:
-    """Ask the kernel to end this process with the agent: two of them may not write `state`."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    return os.getppid() == parent
 
 
 def _tell(pipe: int | None) -> None:
