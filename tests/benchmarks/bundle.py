@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import re
 import shutil
@@ -40,6 +41,8 @@ FILES: Final = 50
 SIZES_MB: Final = (1, 10, 100)
 SMALL_MB: Final = (1, 4)
 MB: Final = 1_000_000
+NO_SHA_NI: Final = ":~0x20000000"
+"""Has OpenSSL, and so Python's hashlib, do without them (man 3 OPENSSL_ia32cap)."""
 
 
 def make(mb: int) -> Built:
@@ -82,6 +85,24 @@ def compare(folder: Path, built: Built, rounds: int) -> dict[str, float]:
         "theirs": statistics.median(theirs),
         "ratio": statistics.median(pairs),
     }
+
+
+def ratio_without_sha_instructions(folder: Path, mb: int, rounds: int) -> float | None:
+    """Return the ratio on this processor if it had no instructions for SHA-256; None where it has none."""
+    if "sha_ni" not in Path("/proc/cpuinfo").read_text():
+        return None
+    command = [
+        sys.executable,
+        "-m",
+        "tests.benchmarks.bundle",
+        "--compare",
+        str(folder),
+        str(mb),
+        str(rounds),
+    ]
+    environment = {**os.environ, "OPENSSL_ia32cap": NO_SHA_NI}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=600)
+    return float(done.stdout)
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -158,6 +179,11 @@ def measure(folder: Path, sizes: tuple[int, ...]) -> dict[str, float]:
         figures[f"stage_seconds_{mb}mb"] = round(found["ours"], 4)
         figures[f"baseline_seconds_{mb}mb"] = round(found["theirs"], 4)
         figures[f"stage_ratio_{mb}mb"] = round(found["ratio"], 3)
+    (folder / "slow").mkdir()
+    slow = ratio_without_sha_instructions(folder / "slow", sizes[-1], 5)
+    if slow is not None:
+        figures[f"stage_ratio_{sizes[-1]}mb_no_sha_ni"] = round(slow, 3)
+        say(f"        without the processor's instructions for SHA-256: ratio {slow:.2f}")
     others = updaters.prepare(place / "others", place / "archive", built.release.bundle.sha256)
     for name, verify in others.items():
         figures[f"{name}_verify_seconds_{sizes[-1]}mb"] = round(
@@ -187,7 +213,12 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print the figures as one JSON object")
     parser.add_argument("--small", action="store_true", help="1 and 4 MB only")
     parser.add_argument("--take", nargs=3, metavar=("URL", "RELEASE", "STATE"), help=argparse.SUPPRESS)
+    parser.add_argument("--compare", nargs=3, metavar=("FOLDER", "MB", "ROUNDS"), help=argparse.SUPPRESS)
     chosen = parser.parse_args()
+    if chosen.compare:
+        folder, mb, rounds = chosen.compare
+        print(compare(Path(folder), make(int(mb)), int(rounds))["ratio"])
+        return
     if chosen.take:
         take(*chosen.take)
         return
