@@ -60,6 +60,7 @@ from hub.telemetry.retention import Keep
 from hub.telemetry.sinks import Lines, Loki, Ndjson, Sink
 from hub.telemetry.sinks.loki import roles
 from hub.telemetry.thinning import Thinning
+from hub.throttle import Throttle
 from hub.times import Clock, now_ms, zones
 from topics.channels import Principal
 
@@ -279,7 +280,12 @@ async def _services(
     )
     scheduler.start()
     stack.callback(scheduler.shutdown, wait=False)
-    app = application(services, auth.Authenticator(store, signer.fleet, now_ms), version("flaghoist"))
+    app = application(
+        services,
+        auth.Authenticator(store, signer.fleet, now_ms),
+        version("flaghoist"),
+        Throttle(settings.request_limit),
+    )
     server = Server(http_config(app))
     serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
     stack.push_async_callback(_stop_server, server, serving, streams)

@@ -19,6 +19,7 @@ from hub.caller import Caller
 from hub.errors import Forbidden, SetupError, Unauthorised
 from hub.identity.files import read_private, write_atomic
 from hub.store import Store, Tx
+from hub.throttle import Throttle
 from topics import devicetoken
 from topics.errors import DecodeError
 
@@ -70,8 +71,12 @@ class Authenticator:
 
 def guard(
     authenticator: Authenticator,
+    throttle: Throttle,
 ) -> Callable[[ASGIConnection[Any, Any, Any, Any], BaseRouteHandler], Awaitable[None]]:
     """Return the guard of every route: it puts the caller into `connection.state.caller` or refuses.
+
+    A route with `opt["counted"]` False is not throttled: what a probe asks for, and bundles file by file, which have
+    a ceiling of their own.
 
     It reads one row by its key, which takes less than a thread to read it in.
     """
@@ -80,10 +85,19 @@ def guard(
         # The scope itself: a view of all headers, and of the state, costs more than what is looked up in them.
         state = connection.scope["state"]
         access = handler.opt.get("access", "admin")
+        counted = handler.opt.get("counted", True)
         if access == "public":
+            if counted:
+                throttle.count("address", _address(connection.scope))
             state["caller"] = ANONYMOUS
             return
-        caller = authenticator.caller(_authorization(connection.scope), state.get("request_id", ""))
+        try:
+            caller = authenticator.caller(_authorization(connection.scope), state.get("request_id", ""))
+        except Unauthorised:
+            throttle.count_failure(_address(connection.scope))
+            raise
+        if counted:
+            throttle.count("device" if caller.role == "device" else "operator", caller.name)
         if access == "device-only" and caller.role != "device":
             raise Forbidden("Only a device may do this, and only for itself.", rule="device_only")
         needed = "viewer" if access.startswith("device") else access
@@ -92,6 +106,11 @@ def guard(
         state["caller"] = caller
 
     return check
+
+
+def _address(scope: Any) -> str:
+    client = scope.get("client")
+    return str(client[0]) if client else ""
 
 
 def _authorization(scope: Any) -> str | None:

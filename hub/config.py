@@ -19,6 +19,7 @@ from hub.recovery.rules import Limits
 from hub.store import Store
 from hub.telemetry.retention import Keep
 from hub.telemetry.sinks.loki import push_url
+from hub.throttle import REQUESTS
 from topics import names
 from topics.errors import TopicError
 
@@ -40,7 +41,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What an operator says at the start. `public_*` are what devices are told, when it differs; `loki` is where
     raw lines are pushed, empty for nowhere; `keep_*` are days; `mirrors` are URL templates of bundles, `max_bundle`
     is in bytes and `download_rate` in bytes a second, 0 for no ceiling; `keep_rollbacks` is the
-    `rollbacks` of `hub.artifacts.retention`; `quarantine_*` are the `Limits` of recovery."""
+    `rollbacks` of `hub.artifacts.retention`; `quarantine_*` are the `Limits` of recovery; `request_limit` is
+    requests a minute of one caller."""
 
     data: Path
     fleet: str
@@ -63,6 +65,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     quarantine_restarts: int = Limits().restarts
     quarantine_storm: int = Limits().storm_percent
     chaos: bool = False
+    request_limit: int = REQUESTS
 
 
 def parse_address(text: str) -> Address:

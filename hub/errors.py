@@ -9,7 +9,8 @@
         ├── Conflict           409   the state of things refuses; `rule` names which rule
         ├── PreconditionFailed 412
         ├── TooLarge           413
-        └── Invalid            422   the request itself is wrong
+        ├── Invalid            422   the request itself is wrong
+        └── TooMany            429   asked too often; `retry_after` says how long to wait
 
 Anything else that escapes is our own bug: a 500, logged with its traceback, shown without it.
 """
@@ -83,3 +84,13 @@ class Invalid(RequestError):  # noqa: N818
     """The request's own content is wrong."""
 
     status, title = 422, "Invalid content"
+
+
+class TooMany(RequestError):  # noqa: N818
+    """Asked too often. `retry_after` is how many seconds to wait."""
+
+    status, title = 429, "Too many requests"
+
+    def __init__(self, detail: str, *, rule: str, retry_after: int) -> None:
+        super().__init__(detail, rule=rule)
+        self.retry_after = retry_after

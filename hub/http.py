@@ -44,9 +44,18 @@ from hub.streams import Streams
 from hub.telemetry.intake import Intake
 from hub.telemetry.posts import IntakeController
 from hub.telemetry.routes import TelemetryController, TimelineController
+from hub.throttle import Throttle
 from hub.times import Clock
 
 _log = structlog.get_logger("hub.http")
+BODY_LIMIT = 1024 * 1024
+"""Largest body in bytes of a route that says nothing else."""
+_SECURE = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"DENY"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+)
 _QUIET = ("/health/live", "/health/ready")
 
 
@@ -89,7 +98,7 @@ class RequestId(ASGIMiddleware):
             if message["type"] == "http.response.start":
                 status = message["status"]
                 self._metrics.requests.answered(scope, status, time.monotonic() - begin)
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+                message["headers"] = [*message["headers"], *_SECURE, (b"x-request-id", request_id.encode())]
             await send(message)
 
         with structlog.contextvars.bound_contextvars(request=request_id):
@@ -116,7 +125,9 @@ def _named(scope: Scope) -> dict[str, str]:
     return {key: str(value) for key, value in found.items() if value}
 
 
-def application(services: Services, authenticator: Authenticator, version: str) -> Litestar:
+def application(
+    services: Services, authenticator: Authenticator, version: str, throttle: Throttle
+) -> Litestar:
     """Return the whole HTTP side of the hub."""
 
     def provide(value: Any) -> Provide:
@@ -145,7 +156,7 @@ def application(services: Services, authenticator: Authenticator, version: str) 
             MetricsController,
         ],
         dependencies={name: provide(value) for name, value in injected.items()},
-        guards=[guard(authenticator)],
+        guards=[guard(authenticator, throttle)],
         request_class=StrictRequest,
         middleware=[Idempotency(Answers(services.store, lambda: services.clock.now()), authenticator)],
         exception_handlers=HANDLERS,  # type: ignore[arg-type]
@@ -155,6 +166,7 @@ def application(services: Services, authenticator: Authenticator, version: str) 
             path="/docs",
             render_plugins=[JsonRenderPlugin(path="/openapi.json"), YamlRenderPlugin(path="/openapi.yaml")],
         ),
+        request_max_body_size=BODY_LIMIT,
         logging_config=None,
         debug=False,
     )

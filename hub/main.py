@@ -19,6 +19,7 @@ from hub.errors import SetupError
 from hub.logs import configure
 from hub.recovery.rules import Limits
 from hub.telemetry.retention import LEAST_DAYS, Keep
+from hub.throttle import REQUESTS
 
 EXIT_SETUP = 3
 _ADDRESS = "HOST:PORT"
@@ -143,6 +144,13 @@ def cli() -> None:
     help="Percent of a role held back within an hour that are an alert; 0 for none.",
 )
 @click.option(
+    "--request-limit",
+    default=REQUESTS,
+    show_default=True,
+    type=click.IntRange(0, 10_000_000),
+    help="Requests a minute of one operator, device or unknown address; 0 for any number.",
+)
+@click.option(
     "--chaos/--no-chaos",
     default=False,
     show_default=True,
@@ -169,6 +177,7 @@ def up(
     quarantine_drift_hours: int,
     quarantine_restarts: int,
     quarantine_storm: int,
+    request_limit: int,
     chaos: bool,
 ) -> None:
     """Run everything on one machine, Mosquitto included, until SIGTERM or Ctrl-C.
@@ -201,6 +210,7 @@ def up(
             quarantine_drift_hours=quarantine_drift_hours,
             quarantine_restarts=quarantine_restarts,
             quarantine_storm=quarantine_storm,
+            request_limit=request_limit,
             chaos=chaos,
         )
         asyncio.run(_serve(settings))

@@ -9,7 +9,7 @@ import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
 
-from hub.errors import RequestError, Unauthorised
+from hub.errors import RequestError, TooMany, Unauthorised
 from hub.store import StoreBusy, StoreFull
 
 MEDIA_TYPE = "application/problem+json"
@@ -36,7 +36,11 @@ def problem(
 
 def on_request_error(_request: AnyRequest, error: RequestError) -> Response[dict[str, Any]]:
     """A refusal of ours."""
-    headers = {"WWW-Authenticate": "Bearer"} if isinstance(error, Unauthorised) else None
+    headers = None
+    if isinstance(error, Unauthorised):
+        headers = {"WWW-Authenticate": "Bearer"}
+    elif isinstance(error, TooMany):
+        headers = {"Retry-After": str(error.retry_after)}
     return problem(error.status, error.title, error.detail, rule=error.rule, headers=headers, **error.more)
 
 

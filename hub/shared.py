@@ -42,12 +42,12 @@ class SharedController(Controller):
     path = "/"
     tags = ["shared"]  # noqa: RUF012  (litestar reads it from the class)
 
-    @get("/health/live", opt={"access": "public"}, sync_to_thread=False)
+    @get("/health/live", opt={"access": "public", "counted": False}, sync_to_thread=False)
     def live(self) -> dict[str, bool]:
         """Whether the process answers."""
         return {"live": True}
 
-    @get("/health/ready", opt={"access": "public"}, sync_to_thread=False)
+    @get("/health/ready", opt={"access": "public", "counted": False}, sync_to_thread=False)
     def ready(self, health: NamedDependency[Health]) -> Response[dict[str, Any]]:
         """Whether every part does its work; 503 with the reasons when not."""
         found = {name: check() or "ok" for name, check in health.checks.items()}

@@ -20,6 +20,7 @@ from hub.deployment.policy import FailurePolicy, Policy, SegmentPolicy
 from hub.http import Services, application
 from hub.main import cli as hub_main
 from hub.registry.rules import DevicePatch
+from hub.throttle import Throttle
 from topics.trust import CHECKS
 
 ROOT = Path(__file__).parents[1]
@@ -44,7 +45,7 @@ def pages() -> list[Any]:
 def routes() -> dict[str, str]:
     """Every route of the application, `METHOD /path`, with the least role that may call it."""
     services = SimpleNamespace(**dict.fromkeys(Services.__struct_fields__))
-    app = application(cast(Any, services), cast(Any, None), "0")
+    app = application(cast(Any, services), cast(Any, None), "0", Throttle())
     found = {}
     for route in app.routes:
         for handler in getattr(route, "route_handlers", ()):

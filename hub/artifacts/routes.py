@@ -24,6 +24,9 @@ ENVELOPE_TYPE: Final = "application/vnd.flaghoist.envelope+msgpack"
 READ: Final = (HttpMethod.GET, HttpMethod.HEAD)
 Download = Response[bytes] | Stream
 
+DOWNLOAD: Final = {"access": "device", "counted": False}
+"""A device takes a release file by file; what bounds that is the ceiling on bytes."""
+
 
 class SignedUrlRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """For how long a URL is to open its bundle, in seconds."""
@@ -68,7 +71,7 @@ class ArtifactsController(Controller):
         """Remove bundles that nothing can need any longer; with `dry_run`, only say which."""
         return artifacts.prune(request.state.caller, dry_run=dry_run)
 
-    @route("/{role:str}/{release_id:str}/bundle", http_method=READ, opt={"access": "device"})
+    @route("/{role:str}/{release_id:str}/bundle", http_method=READ, opt=DOWNLOAD)
     async def bundle(
         self,
         request: AnyRequest,
@@ -83,7 +86,7 @@ class ArtifactsController(Controller):
     @route(
         "/{role:str}/{release_id:str}/signed/{expires_at:int}/{signature:str}/bundle",
         http_method=READ,
-        opt={"access": "public"},
+        opt={"access": "public", "counted": False},
     )
     async def signed_bundle(
         self,
@@ -101,7 +104,7 @@ class ArtifactsController(Controller):
 
     @post(
         "/{role:str}/{release_id:str}/signed-url",
-        opt={"access": "device"},
+        opt=DOWNLOAD,
         sync_to_thread=True,
         status_code=HTTP_200_OK,
     )
@@ -115,7 +118,7 @@ class ArtifactsController(Controller):
         """Return an address that opens the bundle for a short time without a token."""
         return artifacts.signed_url(role, release_id, (data or SignedUrlRequest()).expires_in)
 
-    @route("/blobs/{sha256:str}", http_method=READ, opt={"access": "device"})
+    @route("/blobs/{sha256:str}", http_method=READ, opt=DOWNLOAD)
     async def blob(
         self, request: AnyRequest, artifacts: NamedDependency[Artifacts], sha256: FromPath[str]
     ) -> Download:
@@ -123,7 +126,11 @@ class ArtifactsController(Controller):
         path = await asyncio.to_thread(artifacts.blob, sha256)
         return answer(request, path, sha256, artifacts.ceiling)
 
-    @route("/{role:str}/{release_id:str}/blobs/{sha256:str}", http_method=READ, opt={"access": "device"})
+    @route(
+        "/{role:str}/{release_id:str}/blobs/{sha256:str}",
+        http_method=READ,
+        opt=DOWNLOAD,
+    )
     async def release_blob(
         self,
         request: AnyRequest,
@@ -139,7 +146,7 @@ class ArtifactsController(Controller):
     @route(
         "/{role:str}/{release_id:str}/checksums",
         http_method=READ,
-        opt={"access": "device"},
+        opt=DOWNLOAD,
         sync_to_thread=True,
     )
     def checksums(
@@ -155,7 +162,7 @@ class ArtifactsController(Controller):
     @route(
         "/{role:str}/{release_id:str}/checksums.gz",
         http_method=READ,
-        opt={"access": "device"},
+        opt=DOWNLOAD,
         sync_to_thread=True,
     )
     def packed_checksums(
@@ -171,7 +178,7 @@ class ArtifactsController(Controller):
     @route(
         "/{role:str}/{release_id:str}/changes/{name:str}",
         http_method=READ,
-        opt={"access": "device"},
+        opt=DOWNLOAD,
         sync_to_thread=True,
     )
     def changes(
@@ -193,7 +200,7 @@ class ArtifactsController(Controller):
     @route(
         "/{role:str}/{release_id:str}/release",
         http_method=READ,
-        opt={"access": "device"},
+        opt=DOWNLOAD,
         sync_to_thread=True,
     )
     def release(

@@ -149,6 +149,9 @@ class Fleet:
                 f"127.0.0.1:{self.mqtt_port}",
                 "--update-interval",
                 str(self.interval),
+                # All devices, and all who ask, come from one address here.
+                "--request-limit",
+                "0",
                 *self.options,
             ],
             stdout=subprocess.PIPE,

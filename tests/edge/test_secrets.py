@@ -139,7 +139,9 @@ def test_what_was_filled_in_stays_when_it_cannot_be_filled_in_anew(tmp_path: Pat
     (tmp_path / "release/env").mkdir(parents=True)
     (tmp_path / "release/env/app.env.tmpl").write_text("A=${A}\n")
     templates.render(paths, "kiosk-8-b", tmp_path / "release", {"A": "1"})
-    with pytest.raises(Stop, match=r"env/app\.env\.tmpl needs A, which neither device\.env nor a secret sets"):
+    with pytest.raises(
+        Stop, match=r"env/app\.env\.tmpl needs A, which neither device\.env nor a secret sets"
+    ):
         templates.render(paths, "kiosk-8-b", tmp_path / "release", {})
     assert (paths.rendered("kiosk-8-b") / "env/app.env").read_text() == "A=1\n"
 

@@ -46,6 +46,7 @@ from hub.signer import Signer
 from hub.store import SqliteStore
 from hub.streams import Streams
 from hub.telemetry.intake import Intake
+from hub.throttle import Throttle
 from hub.times import Clock, zones
 from tests.topics import kit
 from topics import bundle, codec, enrolment, trust
@@ -63,7 +64,12 @@ class World:
     """The hub, a clock that stands until it is moved, and signed releases on demand."""
 
     def __init__(
-        self, folder: Path, *, chaos: bool = False, public_url: str = "https://hub.example/fleet"
+        self,
+        folder: Path,
+        *,
+        chaos: bool = False,
+        public_url: str = "https://hub.example/fleet",
+        throttle: Throttle | None = None,
     ) -> None:
         self.now = kit.NOW
         self.observed_since = 0
@@ -115,7 +121,12 @@ class World:
         config.meta(self.store, "signed_by", key_id(self.signer.public_key))
         auth.ensure_admin(self.store, folder / "admin.token", self.now)
         self.token = (folder / "admin.token").read_text().strip()
-        self.app = application(services, auth.Authenticator(self.store, kit.FLEET, lambda: self.now), "0.0.0")
+        self.app = application(
+            services,
+            auth.Authenticator(self.store, kit.FLEET, lambda: self.now),
+            "0.0.0",
+            throttle or Throttle(0),
+        )
         self.client = TestClient(self.app)
         self.client.headers["Authorization"] = f"Bearer {self.token}"
         self._counter = itertools.count(1)
