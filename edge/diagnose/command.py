@@ -12,6 +12,7 @@ from edge.identity import identity
 from edge.identity.identity import Identity
 from edge.machine import clock
 from edge.machine.clock import SystemClock
+from edge.polling import choice, notes
 from edge.storage import anchor, linknote, memory, state
 from edge.storage.memory import Memory
 from edge.storage.state import State
@@ -58,12 +59,12 @@ def gather(paths: Paths, system: SystemClock, *, step_seconds: float = network.S
     findings.append(contact.coming(who.device, settings, known, standing, wall))
     findings += reading("reports waiting", lambda: [release.reports(paths)])
     findings += reading("oldest report", lambda: [contact.oldest(paths, wall // 1000)])
-    findings += network.check(_way(who, known, settings, wall, step_seconds, busy=busy))
+    findings += network.check(_way(paths, who, known, settings, wall, step_seconds, busy=busy))
     return complete(findings, "there is nothing to look at yet")
 
 
 def _way(
-    who: Identity, known: Memory, settings: Settings, wall: int, seconds: float, *, busy: bool
+    paths: Paths, who: Identity, known: Memory, settings: Settings, wall: int, seconds: float, *, busy: bool
 ) -> network.Way:
     device = who.device
     return network.Way(
@@ -75,6 +76,7 @@ def _way(
         boot=known.boot,
         at=max(0, wall // 1000),
         seconds=seconds,
+        https=choice.choose(notes.read(paths), settings.transport, wall / 1000) == "https",
     )
 
 

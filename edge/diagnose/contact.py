@@ -17,6 +17,7 @@ from edge.storage.spool import Spool
 from edge.storage.state import State
 from topics import codec
 from topics.channels import BY_NAME
+from topics.eligibility import Decision
 from topics.errors import DecodeError
 from topics.messages import DURABLE_TYPES
 
@@ -79,13 +80,22 @@ def oldest(paths: Paths, wall: int) -> Finding:
 
 def coming(device: Device, settings: Settings, known: Memory, standing: State, wall: int) -> Finding:
     """What `decide` says at `wall` (ms) of what was heard last."""
+    decision = decided(device, settings, known, standing, wall)
+    remedy = _NEEDS_SOMEBODY.get(decision.reason, "")
+    return graded("next update", said(decision), remedy, fail=False, warn=bool(remedy))
+
+
+def decided(device: Device, settings: Settings, known: Memory, standing: State, wall: int) -> Decision:
+    """Return what the device would do at `wall` (ms) by what it believes."""
     judged = clock.judge(known.trust, wall)
     held = beliefs.reopen(known, device.device_id, judged)
-    decision = facts.verdict(held, facts.of(device, settings, held, standing, retry=None), judged)
+    return facts.verdict(held, facts.of(device, settings, held, standing, retry=None), judged)
+
+
+def said(decision: Decision) -> str:
+    """Return a decision in words."""
     release = f" ({decision.release.id})" if decision.release else ""
-    said = f"{decision.reason}{release}" + (f": {decision.detail}" if decision.detail else "")
-    remedy = _NEEDS_SOMEBODY.get(decision.reason, "")
-    return graded("next update", said, remedy, fail=False, warn=bool(remedy))
+    return f"{decision.reason}{release}" + (f": {decision.detail}" if decision.detail else "")
 
 
 def row(paths: Paths, settings: Settings) -> Finding:

@@ -39,6 +39,7 @@ Address = tuple[str, int]
 @dataclass(frozen=True, slots=True)
 class Way:
     """Whom to reach and as whom. `busy`: an agent holds the connection, so what needs one is left to it.
+    `https`: the device lives on HTTPS, so it is the hub that must answer, and the broker that need not.
 
     `seconds` limits each step; `at` (s) and `boot` stand in the one log line that is sent.
     """
@@ -51,6 +52,7 @@ class Way:
     boot: Boot
     at: int
     seconds: float = STEP_SECONDS
+    https: bool = False
 
 
 def check(way: Way) -> list[Finding]:
@@ -70,7 +72,31 @@ def check(way: Way) -> list[Finding]:
             _mqtt(way, context, findings)
             why = "not let in"
     findings += [skipped(step, why) for step in STEPS[len(findings) :]]
+    if way.https:
+        return [*map(_borne, findings), _lets_in(way)]
     return [*findings, _hub(way)]
+
+
+def _borne(finding: Finding) -> Finding:
+    remedy = "The device lives on HTTPS; nothing is to be done, unless MQTT is wanted."
+    return warned(finding.check, finding.detail, remedy) if finding.level == "fail" else finding
+
+
+def _lets_in(way: Way) -> Finding:
+    """Ask the hub for what is this device's own, as the agent does."""
+    device = way.identity.device
+    try:
+        client = Client(way.identity, way.seconds)
+    except EdgeError as error:
+        return failed("hub HTTP", str(error), "Enrol again with the URL of the hub.")
+    answer = client.answer(Ask(f"/devices/{device.device_id}/desired", MANIFEST_LIMIT, clock_ok=way.clock_ok))
+    if reason := answers.broken(answer, posted=False):
+        remedy = (
+            "Ask an operator whether the device was revoked or deleted, and how the hub is; if nobody answers, check"
+            " the network and its proxy (https_proxy)."
+        )
+        return failed("hub HTTP", reason, remedy)
+    return passed("hub HTTP", f"{device.http_url} answers, and lets this device in")
 
 
 def _name(way: Way, findings: list[Finding]) -> list[Address]:

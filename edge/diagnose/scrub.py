@@ -1,6 +1,6 @@
 """Takes secrets out of what leaves the device for support: known ones in every spelling, and what looks like one.
 
-Known are the device's key, the values in `device.env`, and every file of a secrets directory. A value shorter than
+Known are the device's key, the values in `device.env`, and every file of the secrets' folders. A value shorter than
 `SHORTEST` bytes is left: it would be found everywhere, and hides nothing from whoever tries.
 """
 
@@ -16,7 +16,10 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-from edge.config import Paths
+from edge import config
+from edge.config import Paths, Settings
+from edge.errors import NotReady
+from edge.updating import secrets
 
 SHORTEST: Final = 4
 MARK: Final = b"[removed]"
@@ -80,10 +83,11 @@ def known(paths: Paths, environ: Mapping[str, str] = os.environ) -> list[bytes]:
             name, is_set, value = line.strip().partition(b"=")
             if is_set and not name.startswith(b"#"):
                 found += [value, value.strip(b"\"' ")]
-    folders = [paths.root / "secrets"]
-    if "CREDENTIALS_DIRECTORY" in environ:
-        folders.append(Path(environ["CREDENTIALS_DIRECTORY"]))
-    for folder in folders:
+    try:
+        settings = config.load_settings(paths.root)
+    except NotReady:
+        settings = Settings()
+    for folder, _ in secrets.of(paths, settings, environ).folders:
         for path in sorted(folder.rglob("*")) if folder.is_dir() else []:
             with contextlib.suppress(OSError):
                 content = path.read_bytes()

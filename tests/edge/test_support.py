@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from edge.config import Paths
 from edge.diagnose import disk, finding, scrub
 from edge.diagnose.scrub import Scrubber
 from edge.identity.identity import Identity
@@ -136,12 +137,17 @@ def test_what_is_taken_out(text: bytes, clean: bytes) -> None:
 
 
 def test_secrets_of_the_service_manager_are_known_too(tmp_path: Path) -> None:
-    from edge.config import Paths
-
     (tmp_path / "cred").mkdir()
     (tmp_path / "cred" / "db").write_text("from-systemd\n")
     found = scrub.known(Paths(tmp_path), {"CREDENTIALS_DIRECTORY": str(tmp_path / "cred")})
     assert b"from-systemd" in found
+
+
+def test_secrets_that_the_settings_put_elsewhere_are_known(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "DB").write_text("from-elsewhere\n")
+    (tmp_path / "agent.json").write_text(json.dumps({"secrets_dir": str(tmp_path / "elsewhere")}))
+    assert b"from-elsewhere" in scrub.known(Paths(tmp_path), {})
 
 
 # Watching
