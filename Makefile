@@ -2,7 +2,7 @@
 
 PYTEST = .venv/bin/python -m pytest
 
-.PHONY: help setup demo test test-all boot lint format clean
+.PHONY: help setup demo test test-all kills boot lint format clean
 
 help:
 	@printf '%s\n' \
@@ -10,6 +10,7 @@ help:
 	  'make demo KEEP=1    the same, left running; make demo STOP=FOLDER ends it' \
 	  'make test           the tests, under five minutes' \
 	  'make test-all       the tests and the heavy part' \
+	  'make kills          the agent killed at every system call, and every call failing in every way' \
 	  'make boot           a Debian under systemd runs the units; root, QEMU and debootstrap' \
 	  'make lint           ruff, mypy and the import layers' \
 	  'make format         let ruff format the code'
@@ -26,6 +27,9 @@ test: setup
 test-all: setup
 	@.ci/setup all || true
 	$(PYTEST) -n 2 -m heavy
+
+kills: setup
+	FLAGHOIST_KILLS=all $(PYTEST) -n 2 -rP tests/kills
 
 boot: setup
 	FLAGHOIST_BOOT=1 $(PYTEST) -m heavy tests/packaging/test_boot.py

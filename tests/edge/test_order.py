@@ -1,10 +1,12 @@
-"""The real update process under strace: what is done to the device comes after it was written down, call by call."""
+"""The real update process under strace: what is done to the device comes after it was written down, call by call.
+
+What becomes of it when it is killed at a call is in `tests/kills`.
+"""
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,39 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from edge.storage import state
-from edge.updating import stage
 from tests.edge.patient import Patient
 from tests.edge.world import QUICK, Built, Source, build
+from tests.kills.strace import traced
 
 CALLS = "write,fsync,rename,renameat,renameat2,connect,execve,symlink,symlinkat"
-KILLED_AT = (
-    "openat",
-    "write",
-    "fsync",
-    "rename",
-    "unlink",
-    "mkdir",
-    "symlink",
-    "unlinkat",
-    "connect",
-    "vfork",
-)
-"""Calls that change the disk, reach the network or start a hook, by the names the C library gives them."""
-
-
-def no_tracing() -> str:
-    """Why nothing can be traced here, or nothing."""
-    if shutil.which("strace") is None:
-        return "strace is missing (apt install strace)"
-    tried = subprocess.run(["strace", "-o", "/dev/null", "true"], capture_output=True, check=False)
-    return "this machine does not let a process be traced" if tried.returncode else ""
-
-
-CANNOT_TRACE = no_tracing()
-traced = pytest.mark.skipif(bool(CANNOT_TRACE), reason=CANNOT_TRACE)
-
-
 class Traced(Patient):
     """A device whose next update is begun, and carried on by a process of its own under strace."""
 
@@ -154,34 +128,3 @@ def test_a_trace_in_which_the_effect_comes_first_is_noticed() -> None:
     assert list(effects("\n".join(lines), Path("/d"))) == [("swap", "")]
     with pytest.raises(AssertionError, match="before it was forced"):
         list(effects("\n".join([lines[0], lines[2]]), Path("/d")))
-
-
-@pytest.mark.heavy
-@traced
-@pytest.mark.parametrize("call", KILLED_AT)
-def test_killed_at_a_system_call_the_device_runs_one_whole_release_and_finishes(
-    device: Traced, call: str
-) -> None:
-    """SIGKILL at one call of each kind in a row of places: the first, and ever further ones until none is hit."""
-    # A release that makes way for the one after next is removed: so there is one.
-    device.offer(build(8))
-    sequence, place, hit = 9, 1, True
-    while hit:
-        built = build(sequence)
-        device.begin(built)
-        before = device.state.running_id
-        inject = f"inject={call}:signal=KILL:when={place}"
-        code = device.carry_on("strace", "-o", "/dev/null", "-e", f"trace={call}", "-e", inject)
-        hit = code != 0
-        current = device.paths.current.readlink().name
-        assert current in (before, built.id)
-        release = built.release if current == built.id else build(sequence - 1).release
-        assert stage.stands(device.paths, release), f"{current} is current, but not whole ({call} {place})"
-        assert device.carry_on() == 0
-        assert state.load(device.paths).running_id == built.id, f"{call} {place}"
-        device.jobs.busy = False
-        device.agent.on_job_end(0)
-        device.settle()
-        device.receipt_all()
-        sequence, place = sequence + 1, place * 2
-    assert place > 2, f"the update process never calls {call}"
