@@ -121,11 +121,14 @@ class Slots:
         record = self._record
         if self._find() == self._running:
             if not self._intact():
+                known, found = self._record.fingerprints[self._place], self._backend.fingerprint(self._place)
+                tell(f"slot {self._running}", known, found or "nothing known")
                 self.fail(f"slot {self._running} holds another image than the one of {self._release}")
             return
         if self._place and (record.trial, record.boot) == (self._place, self._boot):
             self.end(LATER, f"slot {self._place} runs after the restart that is to come")
         held = record.releases.get(self._running) or "another system"
+        tell("system", f"{self._release} in slot {self._place or '?'}", f"{held} in slot {self._running}")
         self.fail(f"slot {self._running} runs with {held}, not {self._release}")
 
     def confirm(self) -> None:
@@ -232,6 +235,13 @@ def run(backend: Backend) -> None:
         verbs[verb](Slots(backend))
     except (OSError, ValueError, KeyError) as error:
         sys.exit(f"{backend.name}: {type(error).__name__}: {error}")
+
+
+def tell(name: str, expected: str, found: str) -> None:
+    """Tell of one difference, if the agent asks for them."""
+    if items := os.environ.get("FLAGHOIST_ITEMS"):
+        with Path(items).open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"name": name, "expected": expected, "found": found}) + "\n")
 
 
 def ask(

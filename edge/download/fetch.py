@@ -63,12 +63,12 @@ class Fetcher:
         self._templates = list(dict.fromkeys([*sources.urls, sources.hub.rstrip("/") + HUB_PATH]))
         self._sleep = sleep
 
-    def fetch(self, release: Release, folder: Path) -> Path:
+    def fetch(self, release: Release, folder: Path, patience: Patience = PATIENT) -> Path:
         """Return the complete, verified archive. Raises `Stop`; what was received stays, to resume from."""
         wanted = Wanted(release.bundle.sha256, release.bundle.size)
         whole = folder / f"{wanted.sha256}.bundle"
         if not is_whole(whole, release):
-            self._fetch(self._urls(release), wanted, whole, PATIENT, self._settings.download_seconds)
+            self._fetch(self._urls(release), wanted, whole, patience, self._settings.download_seconds)
         return whole
 
     def received(self, release: Release, folder: Path) -> int:

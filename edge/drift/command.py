@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import os
 
+from edge import config
 from edge.config import Paths
 from edge.drift import files as drift
+from edge.drift import services
 from edge.errors import Refused
-from edge.identity.identity import Identity
+from edge.identity.identity import Device, Identity
 from edge.resident import hold
 from edge.storage import anchor, records, state
 from edge.storage.ledger import ENDED
 from edge.storage.state import State
+from edge.updating import secrets
+from edge.updating.hooks import Hooks, Place
 from topics.documents import Release
 from topics.messages import DriftItem
 
 
 def check(paths: Paths) -> tuple[str, list[DriftItem]]:
     """Return the running release's id and how it differs. Changes nothing. Raises `EdgeError` and `OSError`."""
-    Identity(paths)
+    device = Identity(paths).device
     release = _running(state.load(paths))
-    return release.id, drift.check(paths, release)
+    return release.id, _differences(paths, device, release)
 
 
 def repair(paths: Paths) -> tuple[str, list[DriftItem]]:
@@ -42,9 +46,23 @@ def repair(paths: Paths) -> tuple[str, list[DriftItem]]:
             raise Refused("the device is in safe mode; order redeploy, which puts a whole release back")
         state.save(paths, records.changed(standing, inspect="repair"))
         child.run(paths, tell=None, parent=None)
-        return release.id, drift.check(paths, release)
+        return release.id, _differences(paths, identity.device, release)
     finally:
         os.close(lock)
+
+
+def _differences(paths: Paths, device: Device, release: Release) -> list[DriftItem]:
+    settings = config.load_settings(paths.root)
+    hooks = Hooks(
+        paths,
+        device_id=device.device_id,
+        role=anchor.need(paths, device.fleet).role,
+        variables=config.load_variables(paths.root),
+        seconds=settings.hook_seconds,
+        secrets=secrets.of(paths, settings),
+    )
+    told = services.look(hooks, Place(release.id, release.hook), paths.run)
+    return drift.check(paths, release) + told
 
 
 def _running(standing: State) -> Release:

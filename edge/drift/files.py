@@ -16,8 +16,10 @@ from typing import Final, Literal
 from edge.config import Paths
 from edge.download import delta
 from edge.download.fetch import Fetcher, file_sha256
+from edge.download.turns import BRIEF
 from edge.errors import Stop
 from edge.storage import disk
+from edge.updating import stage
 from topics import bundle
 from topics.bundle import FileEntry
 from topics.documents import Release
@@ -81,7 +83,8 @@ def repair(
 ) -> tuple[bool, str]:
     """Put right what `items` name, files from the releases `held` here or fetched.
 
-    Return whether any content was put back, and why something was not ("" when everything was). Raises `OSError`.
+    A file that cannot be had by itself comes out of the release's whole bundle, which is fetched then. Return whether
+    any content was put back, and why something was not ("" when everything was). Raises `OSError`.
     """
     if _entries(paths, release) is None:
         try:
@@ -90,7 +93,7 @@ def repair(
             return False, stop.reason
         items = check(paths, release)
     entries = {entry.path: entry for entry in _entries(paths, release) or ()}
-    content, problem = False, ""
+    content, wanting = False, []
     paths.release(release.id).mkdir(mode=0o755, exist_ok=True)
     # What does not belong goes first: it may be in a folder that has a file's name.
     for item in sorted(items, key=lambda item: item.what != "extra"):
@@ -109,9 +112,29 @@ def repair(
                     content = content or item.what != "owner"
                 case _:
                     pass  # the hook's own view is no file
-        except Stop as stop:
-            problem = problem or f"{item.path}: {stop.reason}"
-    return content, problem
+        except Stop:
+            wanting.append(item)
+    if not wanting:
+        return content, ""
+    problem = _from_bundle(paths, release, [entries[item.path] for item in wanting], fetcher)
+    return content or (not problem and any(item.what != "owner" for item in wanting)), problem
+
+
+def _from_bundle(paths: Paths, release: Release, wanting: list[FileEntry], fetcher: Fetcher) -> str:
+    """Put files back out of the release's whole bundle; return why they are not."""
+    spare = f".repair-{release.id}"
+    try:
+        archive = fetcher.fetch(release, paths.downloads, BRIEF)
+        disk.remove(paths.release(spare))
+        paths.release(spare).mkdir(mode=0o700)
+        stage.unpack(release, archive, paths.release(spare))
+        for entry in wanting:
+            delta.put_back(paths, release, entry, fetcher, [spare])
+    except Stop as stop:
+        return f"{wanting[0].path}: {stop.reason}"
+    finally:
+        disk.remove(paths.release(spare))
+    return ""
 
 
 def scan(folder: Path) -> Iterable[Found]:

@@ -35,7 +35,7 @@ class WillingHooks(Hooks):
         """See `Hooks.find`: any hook is there."""
         return self._paths.hooks / hook
 
-    def call(self, verb: Verb, place: Place) -> Result:
+    def call(self, verb: Verb, place: Place, *, items: Path | None = None) -> Result:
         """See `Hooks.call`."""
         return Result(0, "")
 

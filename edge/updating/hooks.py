@@ -106,21 +106,28 @@ class Hooks:
             raise Stop(f"this device has no hook {hook!r} in {self._paths.hooks}")
         return path
 
-    def call(self, verb: Verb, place: Place) -> Result:
-        """Run one verb of a hook. Never raises: a hook that cannot run has failed."""
+    def call(self, verb: Verb, place: Place, *, items: Path | None = None) -> Result:
+        """Run one verb of a hook, which may add to the file `items` what differs. Never raises: a hook that cannot run
+        has failed."""
         try:
             program = self.find(place.hook)
         except Stop as stop:
             return Result(127, stop.reason)
-        return self._run([str(program), verb], place, self._seconds)
+        told = {"FLAGHOIST_ITEMS": str(items)} if items else {}
+        return self._run([str(program), verb], place, self._seconds, told)
 
     def check(self, script: Path, place: Place, seconds: float) -> Result:
         """Run one of the release's own `validate/` scripts."""
-        return self._run([str(script)], place, seconds)
+        return self._run([str(script)], place, seconds, {})
 
-    def _run(self, command: list[str], place: Place, seconds: float) -> Result:
-        result = run(command, self.environment(place), self._paths.run, self._cwd(place), seconds)
-        return Result(result.code, self._secrets.masked(result.reason)) if result.reason else result
+    def masked(self, text: str) -> str:
+        """Return what a program said without the values of secrets."""
+        return self._secrets.masked(text) if text else ""
+
+    def _run(self, command: list[str], place: Place, seconds: float, more: Mapping[str, str]) -> Result:
+        environment = {**self.environment(place), **more}
+        result = run(command, environment, self._paths.run, self._cwd(place), seconds)
+        return Result(result.code, self.masked(result.reason))
 
     def environment(self, place: Place) -> dict[str, str]:
         """Return the variables that hooks, checks and services see."""

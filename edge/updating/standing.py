@@ -7,7 +7,7 @@ import random
 from typing import Final
 
 from edge.drift import files as drift
-from edge.drift import inspection
+from edge.drift import inspection, services
 from edge.machine import mark
 from edge.selfupdate import builds, trial
 from edge.storage import state
@@ -54,10 +54,15 @@ class Standing(Work):
         if (service, restarts) != (self._state.service, self._state.restarts):
             self._save(service=service, restarts=restarts)
             self._tools.tell()
-        if self._inspect(running.release, service):
+        if self._inspect(running.release):
             self._ensure()
 
-    def _inspect(self, release: Release, service: str) -> bool:
+    def _differences(self, release: Release) -> list[DriftItem]:
+        """Return how files and services differ from what was signed."""
+        place = Place(release.id, release.hook)
+        return drift.check(self._paths, release) + services.look(self._hooks(), place, self._paths.run)
+
+    def _inspect(self, release: Release) -> bool:
         """Look for drift when it is time to, and put it right if that was ordered.
 
         Return whether content was put back, after which the release has to be started again.
@@ -68,18 +73,19 @@ class Standing(Work):
             if bool(self._state.inspect_at) != bool(interval):
                 self._save(inspect_at=inspection.planned(self._state, now, interval, share).inspect_at)
             return False
-        found = left = drift.check(self._paths, release)
+        found = left = self._differences(release)
         content = False
         if found and self._state.inspect == "repair":
             fetcher = self._tools.fetcher(self._state.update.sources if self._state.update else [])
             before = self._state.previous.release.id if self._state.previous else None
             held = [each for each in (before, release.id) if each]
             content, problem = drift.repair(self._paths, release, found, fetcher, held)
+            if any(item.what == "service" for item in found):
+                started = self._reboot_for(self._start(Place(release.id, release.hook)))
+                problem = problem or started.reason
             if problem:
                 log.warning("not repaired: %s", problem)
-            left = drift.check(self._paths, release)
-        hook_says = [DriftItem(path=release.hook, what="service", expected="running", found=service[:128])]
-        found, left = (items + hook_says * bool(service) for items in (found, left))
+            left = self._differences(release)
         planned = inspection.planned(self._state, now, interval, share)
         self._state = inspection.reported(planned, found, left, now, self._memory.boot)
         # What was loaded from a file that has been put back is still in memory.

@@ -97,7 +97,7 @@ class Machine:
         self.running = into or self.told()
         self.come_up()
 
-    def call(self, verb: str, release: str = NEW) -> tuple[int, str]:
+    def call(self, verb: str, release: str = NEW, **more: str) -> tuple[int, str]:
         """Return exit code and last line of a verb."""
         environment = {
             "PATH": f"{self.fake}:{os.environ['PATH']}:/usr/sbin",
@@ -106,6 +106,7 @@ class Machine:
             "FLAGHOIST_RELEASE_DIR": str(self.root / "state" / "releases" / release),
             "FLAGHOIST_RUN_DIR": str(self.run),
             **self.variables(),
+            **more,
         }
         done = subprocess.run(
             [sys.executable, "-SE", self.hooks / self.hook, verb],

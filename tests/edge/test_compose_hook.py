@@ -19,6 +19,8 @@ for last; do :; done
 case "$*" in
   *"config --images") cat "$FAKE/images" ;;
   *"config --services") cat "$FAKE/services" ;;
+  *"config --format json") cat "$FAKE/declared" ;;
+  "image inspect"*) cat "$FAKE/digests" ;;
   *"ps --all --format json") cat "$FAKE/ps" ;;
   *) [ ! -e "$FAKE/fail" ] || { echo "pulling" >&2; cat "$FAKE/fail" >&2; exit 17; } ;;
 esac
@@ -44,7 +46,9 @@ class Bench:
         for name, text in texts.items():
             (self.fake / name).write_text(text + "\n")
 
-    def call(self, verb: str, previous: Path | None = None, path: str | None = None) -> tuple[int, str]:
+    def call(
+        self, verb: str, previous: Path | None = None, path: str | None = None, items: Path | None = None
+    ) -> tuple[int, str]:
         environment = {
             "PATH": path or f"{self.fake}:{os.environ['PATH']}",
             "FAKE": str(self.fake),
@@ -53,6 +57,7 @@ class Bench:
             "FLAGHOIST_PREVIOUS_DIR": str(previous) if previous else "",
             "FLAGHOIST_STATE_DIR": str(self.root / "state"),
             "FLAGHOIST_ROLE": "kiosk",
+            **({"FLAGHOIST_ITEMS": str(items)} if items else {}),
         }
         done = subprocess.run(
             [HOOK, verb], env=environment, capture_output=True, text=True, timeout=30, check=False
@@ -148,3 +153,56 @@ def test_a_device_without_docker_says_so(bench: Bench, tmp_path: Path) -> None:
     (empty / "env").symlink_to("/usr/bin/env")
     (empty / "python3").symlink_to(Path(sys.executable).resolve())
     assert bench.call("activate", path=str(empty))[1] == "compose: docker is not installed on this device"
+
+
+OTHER = "nginx@sha256:" + "b" * 64
+A, B = "sha256:" + "a" * 64, "sha256:" + "b" * 64
+TOLD = [
+    pytest.param([entry(Image=PINNED)], "", [], id="as declared"),
+    pytest.param([], "", [("web", "running", "missing")], id="missing"),
+    pytest.param(
+        [entry(State="exited", ExitCode=137)], "", [("web", "running", "exited (137)")], id="exited"
+    ),
+    pytest.param([entry(State="exited", ExitCode=0)], "", [], id="one-shot that is done"),
+    pytest.param([entry(Health="unhealthy")], "", [("web", "running", "unhealthy")], id="unhealthy"),
+    pytest.param(
+        [entry(State="restarting", ExitCode=1)], "", [("web", "running", "restarting (1)")], id="restarting"
+    ),
+    pytest.param([entry(Image=OTHER)], "", [("web", A, B)], id="another image"),
+    pytest.param(
+        [entry(Image="nginx:latest")], "", [("web", A, "nginx:latest")], id="an image that was retagged"
+    ),
+    pytest.param([entry(Image="sha256:0123")], PINNED, [], id="the same by its id"),
+    pytest.param([entry(Image="sha256:0123")], OTHER, [("web", A, "sha256:0123")], id="another by its id"),
+    pytest.param(
+        [entry(), entry(State="dead")], "", [("web", "running", "dead (?)")], id="one of two replicas"
+    ),
+    pytest.param(
+        [entry(), entry(Service="dev")], "", [("dev", "not declared", "running")], id="not declared"
+    ),
+]
+
+
+@pytest.mark.parametrize(("ps", "digests", "told"), TOLD)
+def test_what_it_tells_of_services(
+    bench: Bench, tmp_path: Path, ps: list[str], digests: str, told: list[tuple[str, str, str]]
+) -> None:
+    bench.says(
+        ps="\n".join(ps), digests=digests, declared=json.dumps({"services": {"web": {"image": PINNED}}})
+    )
+    items = tmp_path / "items"
+    bench.call("probe", items=items)
+    lines = items.read_text().splitlines() if items.exists() else []
+    assert [tuple(json.loads(line).values()) for line in lines] == told
+
+
+def test_an_image_without_digest_is_compared_by_its_name(bench: Bench, tmp_path: Path) -> None:
+    """For roles that allow unpinned images."""
+    declared = json.dumps({"services": {"web": {"image": "nginx:1.27"}}})
+    bench.says(ps=entry(Image="nginx:1.26"), declared=declared)
+    assert bench.call("probe", items=tmp_path / "items") == (0, ""), "it runs, and that is what probe says"
+    assert json.loads((tmp_path / "items").read_text()) == {
+        "name": "web",
+        "expected": "nginx:1.27",
+        "found": "nginx:1.26",
+    }

@@ -178,7 +178,52 @@ def test_files_come_from_the_release_before_without_a_network(box: Box, source: 
     assert reports(box)[-1].repaired
 
 
-def test_what_nobody_has_stays_reported_as_it_is(running: Box) -> None:
+def test_without_single_files_the_whole_bundle_is_fetched(running: Box, source: Source) -> None:
+    """Sources that have no files one by one: a signed URL, a mirror of bundles only."""
+    before = tree(folder(running))
+    (folder(running) / "files/app.txt").write_bytes(b"rotten")
+    (folder(running) / "files/bin/tool").unlink()
+    order(running, "repair-drift")
+    assert tree(folder(running)) == before
+    assert reports(running)[-1].repaired
+    bundles = [request for request in source.requests if request["path"].endswith("/bundle")]
+    assert len(bundles) == 2, "one to install, one to repair"
+    assert not list(running.paths.releases.glob(".*")), "nothing is left of it"
+
+
+def test_a_bundle_that_is_not_the_signed_one_repairs_nothing(running: Box, source: Source) -> None:
+    source.archives[RUNS.id] = build(17, {"files/app.txt": b"another"}).archive
+    (folder(running) / "files/app.txt").write_bytes(b"rotten")
+    order(running, "repair-drift")
+    (report,) = reports(running)
+    assert (report.repaired, [item.what for item in report.items]) == (False, ["hash"])
+    assert (folder(running) / "files/app.txt").read_bytes() == b"rotten"
+
+
+TELLS = """#!/bin/sh
+echo "$1 $FLAGHOIST_RELEASE_ID" >> "$FLAGHOIST_STATE_DIR/hook.log"
+[ "$1" != activate ] || rm -f "$FLAGHOIST_STATE_DIR/stopped"
+if [ "$1" = probe ] && [ -n "$FLAGHOIST_ITEMS" ] && [ -e "$FLAGHOIST_STATE_DIR/stopped" ]; then
+  echo '{"name": "web", "expected": "running", "found": "exited (1)"}' >> "$FLAGHOIST_ITEMS"
+fi
+"""
+"""A hook whose probe is content, and which tells of a service when it is asked."""
+
+
+def test_services_are_told_of_and_started_again_by_a_repair(running: Box) -> None:
+    running.hook("fake", TELLS)
+    (running.paths.root / "stopped").touch()
+    order(running, "check-drift")
+    (item,) = reports(running)[-1].items
+    assert (item.what, item.path, item.expected, item.found) == ("service", "web", "running", "exited (1)")
+    before = len(running.calls())
+    order(running, "repair-drift")
+    assert reports(running)[-1].repaired
+    assert running.calls()[before:] == [f"activate {RUNS.id}"]
+
+
+def test_what_nobody_has_stays_reported_as_it_is(running: Box, source: Source) -> None:
+    source.archives.clear()
     (folder(running) / "files/app.txt").unlink()
     order(running, "repair-drift")
     (report,) = reports(running)
@@ -204,7 +249,7 @@ def test_a_service_that_does_not_run_is_drift(running: Box) -> None:
         (running.paths.root / f"fail-{verb}").touch()
     order(running, "check-drift")
     (item,) = reports(running)[-1].items
-    assert (item.what, item.path, item.found) == ("service", "fake", "this device cannot activate")
+    assert (item.what, item.path, item.found) == ("service", "fake", "this device cannot probe")
 
 
 @pytest.mark.parametrize("kind", ["check-drift", "repair-drift"])
@@ -312,12 +357,12 @@ def test_a_technician_compares_and_repairs(
         ("extra", "files/core"),
         ("hash", "files/data/a.txt"),
     ]
+    archive = source.archives.pop(RUNS.id)
     assert main(["repair", *where]) == 1, "the hub is away"
     assert (
         "hash     files/data/a.txt: 3e23e8160039594a instead of ca978112ca1bbdca" in capsys.readouterr().out
     )
-    digest = sha(b"a")
-    source.files[f"/artifacts/kiosk/{RUNS.id}/blobs/{digest}"] = b"a"
+    source.archives[RUNS.id] = archive
     assert main(["repair", *where]) == 0
     assert path.read_bytes() == b"a"
     # The agent reports it when it starts.

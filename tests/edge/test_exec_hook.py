@@ -47,7 +47,7 @@ class Bench:
         (folder / "bundle.json").write_text(json.dumps(about))
         return folder
 
-    def call(self, verb: str, name: str, previous: str = "") -> tuple[int, str]:
+    def call(self, verb: str, name: str, previous: str = "", **more: str) -> tuple[int, str]:
         releases = self.root / "releases"
         environment = {
             "PATH": os.environ["PATH"],
@@ -59,6 +59,7 @@ class Bench:
             "FLAGHOIST_RUN_DIR": str(self.run),
             "FLAGHOIST_ROLE": "kiosk",
             "FLAGHOIST_DEVICE_ID": "shop-12",
+            **more,
         }
         done = subprocess.run(
             [HOOK, verb], env=environment, capture_output=True, text=True, timeout=30, check=False
@@ -168,6 +169,20 @@ def test_probe_fails_when_the_process_is_gone_and_says_its_last_words(bench: Ben
     assert bench.call("probe", "a")[1] == "exec: the release's process is gone: ready"
     assert bench.call("activate", "a") == (0, "")
     assert bench.call("probe", "a") == (0, "")
+
+
+def test_it_tells_what_runs_instead(bench: Bench) -> None:
+    bench.release("a")
+    bench.release("b")
+    items = bench.root / "items"
+    bench.call("activate", "a")
+    bench.call("probe", "a", FLAGHOIST_ITEMS=str(items))
+    assert not items.exists(), "all is well"
+    bench.call("probe", "b", FLAGHOIST_ITEMS=str(items))
+    bench.call("safe-mode", "a")
+    bench.call("probe", "a", FLAGHOIST_ITEMS=str(items))
+    told = [tuple(json.loads(line).values()) for line in items.read_text().splitlines()]
+    assert told == [("exec", "b running", "a running"), ("exec", "a running", "gone")]
 
 
 def test_a_service_that_ends_at_once_fails_to_activate(bench: Bench) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -74,7 +75,14 @@ def test_a_bootloader_that_went_back_is_noticed_and_not_tried_again(machine: Mac
     machine.call("activate")
     machine.switch_on(into="A")
     a, b = machine.slots["A"], machine.slots["B"]
-    assert machine.call("probe") == (1, f"{machine.hook}: slot {a} runs with another system, not {NEW}")
+    items = machine.root / "items"
+    reason = f"{machine.hook}: slot {a} runs with another system, not {NEW}"
+    assert machine.call("probe", FLAGHOIST_ITEMS=str(items)) == (1, reason)
+    assert json.loads(items.read_text()) == {
+        "name": "system",
+        "expected": f"{NEW} in slot {b}",
+        "found": f"another system in slot {a}",
+    }
     assert machine.call("activate") == (
         1,
         f"{machine.hook}: slot {b} did not come up; the bootloader went back to slot {a}",
@@ -240,7 +248,12 @@ def test_the_reason_is_the_cause_that_the_installer_names(
 def test_rauc_an_image_that_somebody_else_wrote_is_noticed(rauc: FakeRauc) -> None:
     runs(rauc, NEW)
     (rauc.fake / "sum-B").write_text("0" * 64)
-    assert rauc.call("probe") == (1, f"rauc: slot rootfs.1 holds another image than the one of {NEW}")
+    items = rauc.root / "items"
+    reason = f"rauc: slot rootfs.1 holds another image than the one of {NEW}"
+    assert rauc.call("probe", FLAGHOIST_ITEMS=str(items)) == (1, reason)
+    told = json.loads(items.read_text())
+    assert (told["name"], told["found"]) == ("slot rootfs.1", "0" * 64)
+    assert told["expected"] == hashlib.sha256(b"new system").hexdigest()
 
 
 def test_rauc_a_lost_record_is_made_anew_from_what_rauc_knows(rauc: FakeRauc) -> None:

@@ -83,7 +83,12 @@ class Bench:
         return folder
 
     def call(
-        self, verb: str, folder: Path | None = None, previous: Path | None = None, path: str | None = None
+        self,
+        verb: str,
+        folder: Path | None = None,
+        previous: Path | None = None,
+        path: str | None = None,
+        items: Path | None = None,
     ) -> tuple[int, str]:
         folder = folder or self.folder
         environment = {
@@ -96,6 +101,7 @@ class Bench:
             "FLAGHOIST_RUN_DIR": str(self.run),
             "FLAGHOIST_DEVICE_ID": "shop-12",
             "FLAGHOIST_ROLE": "kiosk",
+            **({"FLAGHOIST_ITEMS": str(items)} if items else {}),
         }
         done = subprocess.run(
             [sys.executable, HOOK, verb],
@@ -278,3 +284,53 @@ def test_a_place_that_units_cannot_name_is_refused(tmp_path: Path) -> None:
 def test_another_verb_is_named(bench: Bench) -> None:
     code, reason = bench.call("explode")
     assert code == 1 and "'explode' is no verb" in reason
+
+
+def told(bench: Bench) -> list[tuple[str, str, str]]:
+    """Return what the hook tells of units when it is asked."""
+    items = bench.root / "items"
+    items.unlink(missing_ok=True)
+    bench.call("probe", items=items)
+    lines = items.read_text().splitlines() if items.exists() else []
+    return [tuple(json.loads(line).values()) for line in lines]
+
+
+def test_it_has_nothing_to_tell_of_units_that_are_as_released(bench: Bench) -> None:
+    bench.call("activate")
+    assert told(bench) == []
+
+
+def test_it_tells_of_a_unit_that_does_not_run(bench: Bench) -> None:
+    bench.call("activate")
+    bench.says("kiosk-web.service", "failed", "exit-code")
+    assert told(bench) == [("kiosk-web.service", "active", "failed (exit-code)")]
+
+
+def test_it_tells_of_a_unit_that_runs_otherwise_than_released(bench: Bench) -> None:
+    """Another ExecStart, whether it was written into the unit's file, beside it, or instead of it."""
+    bench.call("activate")
+    text = bench.run / "systemd" / "kiosk-web.service"
+    text.write_text(text.read_text().replace("/bin/sleep 600", "/bin/sleep 6"))
+    assert told(bench) == [("kiosk-web.service", "as released", "another unit file")]
+    text.unlink()
+    assert told(bench) == [("kiosk-web.service", "as released", "no unit file")]
+    bench.call("activate", bench.release("kiosk-9-c", {"kiosk-web.service": WEB}))
+    bench.call("activate")
+    known = "ActiveState=active\nResult=success\nType=simple\n"
+    dropped = "/etc/systemd/system/kiosk-web.service.d/override.conf"
+    (bench.fake / "state-kiosk-web.service").write_text(
+        f"{known}DropInPaths={dropped}\nNeedDaemonReload=no\n"
+    )
+    assert told(bench) == [("kiosk-web.service", "no drop-in", dropped)]
+    (bench.fake / "state-kiosk-web.service").write_text(f"{known}DropInPaths=\nNeedDaemonReload=yes\n")
+    assert told(bench) == [("kiosk-web.service", "loaded as it is", "changed since it was loaded")]
+
+
+def test_it_tells_of_units_that_are_not_linked_or_not_released(bench: Bench) -> None:
+    before = bench.release("kiosk-7-a", {"kiosk-old.service": WEB})
+    bench.call("activate", before)
+    assert told(bench) == [
+        ("kiosk-job.service", "linked", "not loaded"),
+        ("kiosk-web.service", "linked", "not loaded"),
+        ("kiosk-old.service", "not released", "linked"),
+    ]
