@@ -19,6 +19,8 @@ from tests.edge.world import QUICK, Built, Source, build
 from tests.kills.strace import traced
 
 CALLS = "write,fsync,rename,renameat,renameat2,connect,execve,symlink,symlinkat"
+
+
 class Traced(Patient):
     """A device whose next update is begun, and carried on by a process of its own under strace."""
 
@@ -112,6 +114,7 @@ def test_each_step_back_is_on_disk_before_it_takes_effect(device: Traced, tmp_pa
         ("swap", "rolling_back"),
         ("rollback", "rolling_back"),
         ("probe", "rolled_back"),
+        ("confirm", "rolled_back"),
     ]
     assert device.state.running_id == build(7).id
 
