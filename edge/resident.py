@@ -30,7 +30,7 @@ from edge.selfupdate import launcher
 from edge.storage.linknote import LinkNote
 from edge.storage.spool import Spool
 from edge.updating import jobs, restart
-from edge.updating.jobs import Child
+from edge.updating.jobs import Child, Forked
 
 log = logging.getLogger("flaghoist")
 
@@ -48,7 +48,7 @@ def run(paths: Paths, arguments: list[str], *, once: bool) -> int:
     paths.make()
     lock = hold(paths.root / "lock")
     device = identity.device
-    child = Child(lambda: jobs.command(paths))
+    child = _copied(paths) if once else Child(lambda: jobs.command(paths))
     mqtt = MqttLink(device.mqtt_host, device.mqtt_port, device.device_id, settings.keepalive_seconds)
     https = HttpsLink(Exchange(process.command(paths)), device.fleet, device.device_id, lambda: agent.memory)
     link = Ways(mqtt, https, settings, paths, hurried=once)
@@ -77,6 +77,12 @@ def run(paths: Paths, arguments: list[str], *, once: bool) -> int:
     if ending == "restart":
         launcher.again(arguments)
     return 0
+
+
+def _copied(paths: Paths) -> Child:
+    from edge.updating import child
+
+    return Forked(lambda pipe, parent: child.run(paths, tell=pipe, parent=parent))
 
 
 def _unreached(device: Device, reasons: dict[Way, str]) -> str:

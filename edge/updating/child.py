@@ -49,7 +49,8 @@ def run(paths: Paths, *, tell: int | None, parent: int | None) -> int:
         ),
     )
     try:
-        roots.fetch(paths, identity.device.http_url, tls(identity))
+        if roots.is_asked(paths):
+            roots.fetch(paths, identity.device.http_url, tls(identity))
         Updater(tools).run()
     except OSError as error:
         log.warning("stopped: %s", error)

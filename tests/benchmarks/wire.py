@@ -54,7 +54,8 @@ class Relay:
                     return
                 if key.fileobj is self._listener:
                     self._join()
-                elif isinstance(key.fileobj, socket.socket):
+                # The other half of a pair that has just ended may be in the same list.
+                elif isinstance(key.fileobj, socket.socket) and key.fileobj.fileno() >= 0:
                     self._pass(key.fileobj, key.data)
 
     def _join(self) -> None:
