@@ -97,7 +97,8 @@ class Placed(Rig):
 def bare(broker: Broker) -> subprocess.Popen[bytes]:
     """Start the script that only holds a connection."""
     files = broker.device_files("bare-1")
-    command = [sys.executable, "-c", BARE, str(broker.device_port), files.ca, files.certificate, files.key]
+    paths = (files.ca, files.certificate, files.key)
+    command = [sys.executable, "-c", BARE, str(broker.device_port), *map(str, paths)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
     assert process.stdout is not None
     assert process.stdout.readline() == b"connected\n"
@@ -113,17 +114,9 @@ def mender(folder: Path) -> subprocess.Popen[bytes] | None:
     (folder / "device_type").write_text("device_type=bench\n")
     config = {**MENDER, "DeviceTypeFile": str(folder / "device_type")}
     (folder / "mender.conf").write_text(json.dumps(config))
-    command = [
-        program,
-        "--config",
-        folder / "mender.conf",
-        "--data",
-        folder / "data",
-        "--no-syslog",
-        "daemon",
-    ]
+    given = ("--config", folder / "mender.conf", "--data", folder / "data", "--no-syslog")
     with (folder / "log").open("wb") as log:
-        return subprocess.Popen(command, stdout=log, stderr=log)
+        return subprocess.Popen([program, *map(str, given), "daemon"], stdout=log, stderr=log)
 
 
 @contextlib.contextmanager
