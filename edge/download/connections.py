@@ -42,7 +42,8 @@ class Connections:
 
     def __init__(self, tls: Callable[[], ssl.SSLContext], stall: float, floor: int) -> None:
         self._make_context = tls
-        self._contexts: dict[Origin, _Resuming] = {}
+        self._context: ssl.SSLContext | None = None
+        self._sessions: dict[Origin, ssl.SSLSession] = {}
         self._stall = stall
         self._floor = floor
         self._kept: Kept = {}
@@ -80,7 +81,7 @@ class Connections:
         return connection, _ask(connection, parts, headers, end)
 
     def _connect(self, place: Origin, parts: SplitResult) -> http.client.HTTPConnection:
-        connection = web.connect(parts, self._stall, partial(self._context, place))
+        connection = web.connect(parts, self._stall, partial(self._resuming, place))
         try:
             connection.connect()
         except UnicodeError:
@@ -91,28 +92,30 @@ class Connections:
         connection.sock = Paced(connection.sock, self._stall, self._floor)
         return connection
 
-    def _context(self, place: Origin) -> ssl.SSLContext:
-        if place not in self._contexts:
-            self._contexts[place] = _Resuming(self._make_context())
-        return cast("ssl.SSLContext", self._contexts[place])
+    def _resuming(self, place: Origin) -> ssl.SSLContext:
+        if self._context is None:
+            self._context = self._make_context()
+        return cast("ssl.SSLContext", _Resuming(self._context, self._sessions.get(place)))
 
     def _keep(self, place: Origin, connection: http.client.HTTPConnection) -> None:
-        if place in self._contexts:
-            self._contexts[place].session = _paced(connection).session
+        if place[0] == "https":
+            self._sessions[place] = _paced(connection).session
         self._kept[place] = connection
         if len(self._kept) > MOST:
-            self._kept.pop(next(iter(self._kept))).close()
+            oldest = next(iter(self._kept))
+            self._kept.pop(oldest).close()
+            self._sessions.pop(oldest, None)
 
 
 class _Resuming:
     """A TLS context whose next handshake resumes `session`: without certificates, in a third of the bytes."""
 
-    def __init__(self, context: ssl.SSLContext) -> None:
+    def __init__(self, context: ssl.SSLContext, session: ssl.SSLSession | None) -> None:
         self._context = context
-        self.session: ssl.SSLSession | None = None
+        self._session = session
 
     def wrap_socket(self, sock: Any, **options: Any) -> ssl.SSLSocket:
-        return self._context.wrap_socket(sock, session=self.session, **options)
+        return self._context.wrap_socket(sock, session=self._session, **options)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._context, name)

@@ -39,8 +39,11 @@ class PackedFiles:
             return packed
         packed = pack(make())
         beside = path.with_suffix(f".{secrets.token_hex(4)}")
-        beside.write_bytes(hashlib.sha256(packed).digest() + packed)
-        beside.replace(path)
+        try:
+            beside.write_bytes(hashlib.sha256(packed).digest() + packed)
+            beside.replace(path)
+        except OSError:  # a disk that takes nothing more keeps no device from its answer
+            beside.unlink(missing_ok=True)
         return packed
 
     def keep(self, documents: Collection[str]) -> None:

@@ -11,7 +11,6 @@ import argparse
 import json
 import os
 import random
-import re
 import shutil
 import statistics
 import subprocess
@@ -29,14 +28,14 @@ from typing import Any, Final
 if __package__ in (None, ""):  # run by its path
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from edge.config import Paths, Settings
-from edge.download.fetch import Fetcher, Sources, is_whole
+from edge.config import Paths
+from edge.download.fetch import is_whole
 from edge.updating import stage
 from tests.benchmarks import delta, hubmemory, updaters
 from tests.edge.world import Built, build
 from topics import codec
-from topics.documents import Release
 
+ROOT: Final = Path(__file__).parents[2]
 FILES: Final = 50
 SIZES_MB: Final = (1, 10, 100)
 SMALL_MB: Final = (1, 4)
@@ -101,7 +100,9 @@ def ratio_without_sha_instructions(folder: Path, mb: int, rounds: int) -> float 
         str(rounds),
     ]
     environment = {**os.environ, "OPENSSL_ia32cap": NO_SHA_NI}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=600)
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=True, timeout=600, cwd=ROOT
+    )
     return float(done.stdout)
 
 
@@ -126,11 +127,6 @@ def serving(folder: Path) -> Iterator[str]:
         thread.join()
 
 
-def fetcher(url: str) -> Fetcher:
-    sources = Sources([url + "/artifacts/{role}/{release}/bundle"], url, lambda _: "x" * 250, lambda: None)  # type: ignore[arg-type, return-value]
-    return Fetcher(Settings(), sources, lambda: 0)
-
-
 def memory(folder: Path, built: Built) -> float:
     """Return the peak memory (MB) of a process that fetches, verifies and stages a bundle."""
     site, state = folder / "site", folder / "memory"
@@ -139,22 +135,9 @@ def memory(folder: Path, built: Built) -> float:
     (top / "bundle").write_bytes(built.archive)
     (folder / "release").write_bytes(codec.encode(built.release))
     with serving(site) as url:
-        command = [sys.executable, "-m", "tests.benchmarks.bundle"]
-        command += ["--take", url, str(folder / "release"), str(state)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+        command = [sys.executable, "-m", "tests.benchmarks.take", url, str(folder / "release"), str(state)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300, cwd=ROOT)
     return float(done.stdout)
-
-
-def take(url: str, release_file: str, state: str) -> None:
-    """Fetch and stage, as the update process of a device does, and print this process's peak memory (MB)."""
-    release = codec.decode(Path(release_file).read_bytes(), Release, limit=64 * 1024)
-    paths = Paths(Path(state))
-    paths.make()
-    stage.stage(paths, release, fetcher(url).fetch(release, paths.downloads), {})
-    # Not `getrusage`, whose peak begins with that of the process that started this one.
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert found is not None
-    print(int(found[1]) * 1024 / MB)
 
 
 def say(text: str) -> None:
@@ -165,7 +148,6 @@ def measure(folder: Path, sizes: tuple[int, ...]) -> dict[str, float]:
     """Return every figure; people read them on standard error as they come."""
     figures: dict[str, float] = {}
     peaks = []
-    built, place = make(sizes[0]), folder
     for mb in sizes:
         place = folder / f"{mb}"
         place.mkdir()
@@ -179,17 +161,16 @@ def measure(folder: Path, sizes: tuple[int, ...]) -> dict[str, float]:
         figures[f"stage_seconds_{mb}mb"] = round(found["ours"], 4)
         figures[f"baseline_seconds_{mb}mb"] = round(found["theirs"], 4)
         figures[f"stage_ratio_{mb}mb"] = round(found["ratio"], 3)
+        others = updaters.prepare(place / "others", place / "archive", built.release.bundle.sha256)
+        for name, verify in others.items():
+            seconds = statistics.median(verify() for _ in range(5))
+            figures[f"{name}_verify_seconds_{mb}mb"] = round(seconds, 4)
+            say(f"        {name} verifies the same archive in {seconds:.3f} s")
     (folder / "slow").mkdir()
     slow = ratio_without_sha_instructions(folder / "slow", sizes[-1], 5)
     if slow is not None:
         figures[f"stage_ratio_{sizes[-1]}mb_no_sha_ni"] = round(slow, 3)
         say(f"        without the processor's instructions for SHA-256: ratio {slow:.2f}")
-    others = updaters.prepare(place / "others", place / "archive", built.release.bundle.sha256)
-    for name, verify in others.items():
-        figures[f"{name}_verify_seconds_{sizes[-1]}mb"] = round(
-            statistics.median(verify() for _ in range(5)), 4
-        )
-        say(f"        {name} verifies the same archive in {figures[f'{name}_verify_seconds_{mb}mb']:.3f} s")
     for name, secure in (("delta_overhead_bytes", False), ("delta_overhead_bytes_tls", True)):
         (folder / name).mkdir()
         figures[name] = delta.overhead(folder / name, secure=secure)
@@ -212,15 +193,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="What it costs a device to take a bundle.")
     parser.add_argument("--json", action="store_true", help="print the figures as one JSON object")
     parser.add_argument("--small", action="store_true", help="1 and 4 MB only")
-    parser.add_argument("--take", nargs=3, metavar=("URL", "RELEASE", "STATE"), help=argparse.SUPPRESS)
     parser.add_argument("--compare", nargs=3, metavar=("FOLDER", "MB", "ROUNDS"), help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.compare:
         folder, mb, rounds = chosen.compare
         print(compare(Path(folder), make(int(mb)), int(rounds))["ratio"])
-        return
-    if chosen.take:
-        take(*chosen.take)
         return
     with tempfile.TemporaryDirectory(prefix="bundle-") as name:
         figures = measure(Path(name), SMALL_MB if chosen.small else SIZES_MB)

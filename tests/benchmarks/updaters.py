@@ -1,6 +1,7 @@
 """How long RAUC and SWUpdate take to verify the same archive, wrapped and signed as each of them wants it.
 
-Both from Debian's packages (rauc, squashfs-tools, swupdate, cpio, openssl); what is not installed is left out.
+Both from Debian's packages (rauc, squashfs-tools, swupdate, cpio, openssl); what is not installed is left out. Each is
+seen to refuse a wrapping with one byte changed before its time counts as that of a verification.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 RAUC_MANIFEST = """[update]
 compatible=bench
@@ -59,7 +61,12 @@ def _rauc(folder: Path, archive: Path) -> Callable[[], float]:
     shutil.copy(archive, content / "bundle.img")
     (content / "manifest.raucm").write_text(RAUC_MANIFEST)
     _run("rauc", "--cert", "cert.pem", "--key", "key.pem", "bundle", "rauc", "bench.raucb", cwd=folder)
-    return lambda: _run("rauc", "info", "--keyring", "cert.pem", "bench.raucb", cwd=folder)
+
+    def verify() -> float:
+        return _run("rauc", "info", "--keyring", "cert.pem", "bench.raucb", cwd=folder)
+
+    _see_it_refuse(folder / "bench.raucb", verify)
+    return verify
 
 
 def _swupdate(folder: Path, archive: Path, sha256: str) -> Callable[[], float]:
@@ -80,7 +87,51 @@ def _swupdate(folder: Path, archive: Path, sha256: str) -> Callable[[], float]:
             stdout=file,
             check=True,
         )
-    return lambda: _run("swupdate", "-c", "-H", "bench:1.0", "-k", "cert.pem", "-i", "bench.swu", cwd=folder)
+
+    def verify() -> float:
+        return _until_judged(folder)
+
+    _see_it_refuse(folder / "bench.swu", verify)
+    return verify
+
+
+def _until_judged(folder: Path) -> float:
+    """Return the seconds until SWUpdate says that the image is valid; raises `RuntimeError` when it says otherwise.
+
+    What comes after that is waiting, and its exit code may be 0 all the same (2022.12).
+    """
+    began = time.perf_counter()
+    command = ["swupdate", "-c", "-v", "-H", "bench:1.0", "-k", "cert.pem", "-i", "bench.swu"]
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as program:
+        assert program.stdout is not None
+        judged = None
+        for line in program.stdout:
+            if b"Valid image found" in line:
+                judged = time.perf_counter() - began
+    if judged is None:
+        raise RuntimeError("swupdate does not call the image valid")
+    return judged
+
+
+def _see_it_refuse(wrapping: Path, verify: Callable[[], float]) -> None:
+    """Raise `RuntimeError` unless a changed byte in the middle of the content is noticed."""
+    with wrapping.open("r+b") as file:
+        middle = wrapping.stat().st_size // 2
+        _flip(file, middle)
+        try:
+            verify()
+        except RuntimeError:
+            _flip(file, middle)
+        else:
+            raise RuntimeError(f"{wrapping.name} was changed, and nothing noticed")
+
+
+def _flip(file: BinaryIO, at: int) -> None:
+    file.seek(at)
+    byte = file.read(1)[0]
+    file.seek(at)
+    file.write(bytes([byte ^ 1]))
+    file.flush()
 
 
 def _run(*command: str, cwd: Path) -> float:

@@ -78,7 +78,7 @@ def test_the_hub_gives_a_small_change_file_by_file(fleet: Fleet) -> None:
     second = _release(fleet, 2)
     until("release two", lambda: fleet.progress(second, "canary").get("committed") == 1)
     assert _answered(fleet, "/bundle") == whole >= 1
-    assert _answered(fleet, "/checksums.gz") == 1 and _answered(fleet, "/blobs/{sha256}") >= 1
+    assert _answered(fleet, "/changes/{name}") == 1 and _answered(fleet, "/blobs/{sha256}") >= 1
 
 
 def _answered(fleet: Fleet, tail: str) -> float:

@@ -111,6 +111,12 @@ def test_what_is_packed_is_packed_once_and_again_when_it_was_damaged(tmp_path: P
     assert len(made) == 3
 
 
+def test_a_disk_that_takes_nothing_keeps_nobody_from_the_answer(tmp_path: Path) -> None:
+    packed = PackedFiles(tmp_path / "packed")
+    (tmp_path / "packed").rmdir()
+    assert gzip.decompress(packed.get("a", lambda: b"document")) == b"document"
+
+
 def test_what_was_packed_goes_with_either_document_that_it_was_made_from(tmp_path: Path) -> None:
     packed = PackedFiles(tmp_path)
     for name in ("a", "b", "a.b", "b.a", "b.c"):
