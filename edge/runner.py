@@ -173,7 +173,7 @@ class Runner:
                 self._brief += 1
             self._connected_at = None
             self._agent.on_disconnected()
-            if self._brief >= BRIEF:
+            if self._brief >= BRIEF and self._link.way == "mqtt":
                 reason = f"{reason}; {COPIED}"
         self._connect_at = now + schedule.reconnect(self._settings, self._failures)
         self._failures += 1
@@ -193,21 +193,21 @@ class Runner:
     def _watch(self) -> None:
         """Bring the selector's list in line with what there is to watch."""
         link_mask = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._link.wants_write else 0)
-        self._watch_one("link", self._link.socket(), link_mask)
-        self._watch_one("child", self._child.pipe, selectors.EVENT_READ)
-
-    def _watch_one(self, name: str, wanted: Any, mask: int) -> None:
-        known = self._watched.get(name)
-        if known is not None and known[0] is wanted and known[1] == mask:
-            return
-        if known is not None:
-            # A socket that was closed by paho is gone from epoll already.
-            with contextlib.suppress(KeyError, ValueError, OSError):
-                self._selector.unregister(known[0])
-            del self._watched[name]
-        if wanted is not None:
-            self._selector.register(wanted, mask, name)
-            self._watched[name] = (wanted, mask)
+        wanted = {
+            "link": (self._link.socket(), link_mask),
+            "child": (self._child.pipe, selectors.EVENT_READ),
+        }
+        # All that is gone goes first: what is new often has the number of something that was closed.
+        for name, known in list(self._watched.items()):
+            if known != wanted[name]:
+                # A file that was closed is gone from epoll already.
+                with contextlib.suppress(KeyError, ValueError, OSError):
+                    self._selector.unregister(known[0])
+                del self._watched[name]
+        for name, (file, mask) in wanted.items():
+            if file is not None and name not in self._watched:
+                self._selector.register(file, mask, name)
+                self._watched[name] = (file, mask)
 
     def _leave(self, *, goodbye: bool = True) -> None:
         """Say goodbye, if somebody listens, and end."""

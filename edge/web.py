@@ -10,6 +10,7 @@ import base64
 import http.client
 import ssl
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import SplitResult, unquote, urlsplit
 
@@ -118,6 +119,13 @@ def _proxy(scheme: str, host: str) -> tuple[str, int, dict[str, str]] | None:
         pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
         headers["Proxy-Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
     return near, port, headers
+
+
+def checked(ca: Path) -> ssl.SSLContext:
+    """A context that believes public CAs, as mirrors have them, and the hub's own CA in the file `ca`."""
+    context = ssl.create_default_context()
+    context.load_verify_locations(ca)
+    return context
 
 
 def unchecked() -> ssl.SSLContext:

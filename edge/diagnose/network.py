@@ -19,8 +19,11 @@ from edge.errors import EdgeError
 from edge.identity.identity import Identity
 from edge.link import Connected, Disconnected, Event, MqttLink, Published, Received
 from edge.machine import clock
+from edge.polling import answers
+from edge.polling.exchange import Client
+from edge.polling.frames import Ask
 from topics import codec
-from topics.channels import BY_NAME
+from topics.channels import BY_NAME, MANIFEST_LIMIT
 from topics.messages import Boot, Log, LogLine
 
 STEP_SECONDS: Final = 10.0
@@ -89,7 +92,9 @@ def _lets_in(way: Way) -> Finding:
         client = Client(way.identity, way.seconds)
     except EdgeError as error:
         return failed("hub HTTP", str(error), "Enrol again with the URL of the hub.")
-    answer = client.answer(Ask(f"/devices/{device.device_id}/desired", MANIFEST_LIMIT, clock_ok=way.clock_ok))
+    own = Ask(f"/devices/{device.device_id}/desired", MANIFEST_LIMIT, clock_ok=way.clock_ok)
+    with contextlib.closing(client):
+        answer = client.answer(own)
     if reason := answers.broken(answer, posted=False):
         remedy = (
             "Ask an operator whether the device was revoked or deleted, and how the hub is; if nobody answers, check"

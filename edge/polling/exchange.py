@@ -27,7 +27,6 @@ from edge.identity.identity import NO_CHECK_TIME, Identity
 from edge.machine import clock
 from edge.machine.parent import die_with
 from edge.polling.frames import Answer, Ask, pack, whole
-from edge.updating import child
 from topics import codec
 
 ASK_SECONDS: Final = 60
@@ -37,10 +36,11 @@ _READ: Final = 65536
 
 
 class Client:
-    """Asks one hub. Keeps its connection from question to question."""
+    """Asks one hub. Keeps its connection from question to question; `silence` is the longest, in s."""
 
-    def __init__(self, identity: Identity) -> None:
+    def __init__(self, identity: Identity, silence: float = SILENCE_SECONDS) -> None:
         self._identity = identity
+        self._silence = silence
         self._url = identity.device.http_url.rstrip("/")
         self._parts = web.hub_parts(self._url)
         self._connection: http.client.HTTPConnection | None = None
@@ -57,9 +57,14 @@ class Client:
             text = str(error) or type(error).__name__
             return Answer(problem=f"no hub answers at {self._url} ({text}){clock.blamed(error)}")
 
+    def close(self) -> None:
+        """End the connection."""
+        if self._connection is not None:
+            self._connection.close()
+
     def _request(self, ask: Ask) -> tuple[Answer, str]:
         if self._connection is None:
-            self._connection = web.connect(self._parts, SILENCE_SECONDS, lambda: self._tls(ask.clock_ok))
+            self._connection = web.connect(self._parts, self._silence, lambda: self._tls(ask.clock_ok))
         headers = {"Authorization": f"Bearer {self._token()}"}
         if ask.body is not None:
             headers["Content-Type"] = codec.MSGPACK
@@ -79,7 +84,7 @@ class Client:
         return self._identity.token(int(time.time()) + self._offset, os.urandom(8).hex())
 
     def _tls(self, clock_ok: bool) -> ssl.SSLContext:
-        context = child.tls(self._identity)
+        context = web.checked(self._identity.folder / "ca.pem")
         if not clock_ok:
             context.verify_flags |= ssl.VerifyFlags(NO_CHECK_TIME)
         return context

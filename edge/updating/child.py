@@ -7,7 +7,7 @@ import logging
 import os
 import ssl
 
-from edge import config
+from edge import config, web
 from edge.config import Paths, Settings
 from edge.download.fetch import HUB_PATH, Fetcher, Sources
 from edge.identity import roots
@@ -79,7 +79,5 @@ def fetcher(settings: Settings, identity: Identity, urls: list[str], clock: Syst
 
 def tls(identity: Identity) -> ssl.SSLContext:
     """Return what checks the hub's and mirrors' certificates."""
-    # Mirrors have certificates of public CAs, the hub one of its own; either way hashes and signatures decide.
-    context = ssl.create_default_context()
-    context.load_verify_locations(identity.folder / "ca.pem")
-    return context
+    # Either way hashes and signatures decide.
+    return web.checked(identity.folder / "ca.pem")

@@ -40,6 +40,7 @@ class Hub:
     def __init__(self) -> None:
         self.ahead = 0
         self.revoked = False
+        self.media_type = "text/plain; charset=utf-8"
         self.requests: list[dict[str, str]] = []
         self.connections: set[Any] = set()
         self.silent = threading.Event()
@@ -59,7 +60,7 @@ class Hub:
                     body = b"x" * 100_000
                 self.send_response_only(hub.status(self.headers["Authorization"].split()[1]))
                 self.send_header("Date", email.utils.formatdate(hub.now, usegmt=True))
-                self.send_header("Content-Type", "text/plain; charset=utf-8")
+                self.send_header("Content-Type", hub.media_type)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
