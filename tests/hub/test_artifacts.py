@@ -18,10 +18,12 @@ from hub.artifacts import signedurls
 from hub.artifacts.pace import Pace
 from hub.artifacts.packing import PackedFiles
 from hub.artifacts.retention import KEEP_MS, Held, Needs, Way, reachable, reasons
+from hub.artifacts.service import Artifacts, Serving
 from hub.caller import rule
 from hub.deployment.service import Deployment
 from hub.rekey import sign_again_if_moved
 from tests.hub.world import World, make_bundle
+from tests.topics import kit
 from topics import bundle, changes
 from topics.documents import Requires
 from topics.envelope import open_envelope
@@ -414,7 +416,13 @@ def test_what_nothing_needs_goes_with_an_event_and_what_a_rollback_needs_stays(w
         [ids[1]],
         {ids[0]: "running", ids[2]: "rollback", ids[3]: "rollback", ids[4]: "rollback", ids[5]: "manifest"},
     )
+    assert plan["rollbacks"] == 3
     assert world.client.get(f"/artifacts/kiosk/{ids[1]}/bundle").status_code == 200
+    shallow = Serving(fleet=kit.FLEET, secret=SECRET, rollbacks=1)
+    planned = Artifacts(world.store, world.files, lambda: world.now, shallow).prune(
+        rule("test"), dry_run=True
+    )
+    assert [release for release, why in planned["kept"].items() if why == "rollback"] == [ids[4]]
 
     done = world.client.post("/artifacts/retention").json()
     assert (done["removed"], done["bytes"]) == (plan["removed"], len(make_bundle()))
