@@ -20,6 +20,7 @@ from edge.outbound import Outbound
 from edge.outside import Outside
 from edge.selfupdate.standing import Standing
 from edge.storage import anchor, memory, records
+from edge.storage.beats import Beats
 from edge.storage.ledger import Ledger
 from edge.storage.memory import Memory
 from edge.storage.state import State
@@ -49,6 +50,7 @@ class Agent:
             fleet=outside.device.fleet,
             device_id=outside.device.device_id,
             steady=outside.clock.steady,
+            beats=Beats(self._paths.beats),
         )
         booted = memory.booted(
             anchor.need(self._paths, outside.device.fleet), outside.clock.wall(), outside.entropy(4)
@@ -79,6 +81,9 @@ class Agent:
         except OSError as error:
             # The boot counter is not worth stopping for; its random part still tells the starts apart.
             log.warning("cannot write %s: %s", self._paths.memory, error.strerror)
+        self._heartbeat_at = schedule.next_heartbeat(
+            self._out.device.device_id, self._now, self.update_interval
+        )
         with self._guard():
             safemode.note_loss(self, self._paths)
             self._kept.drain()
@@ -191,15 +196,14 @@ class Agent:
         if self._check_at is not None and now >= self._check_at and not self._out.jobs.busy:
             self._job()
         if self._heartbeat_at is not None and now >= self._heartbeat_at:
-            self._heartbeat()
+            self._heartbeat(regular=True)
             self.consider()
 
     @property
     def deadline(self) -> float | None:
         """When `tick` is wanted, on the monotonic clock."""
-        heartbeat = self._heartbeat_at if self._online else None
         check = self._check_at if not self._out.jobs.busy else None
-        times = [self._outbound.deadline, heartbeat, self._wake_at, check]
+        times = [self._outbound.deadline, self._heartbeat_at, self._wake_at, check]
         return min((time for time in times if time is not None), default=None)
 
     @property
@@ -460,15 +464,15 @@ class Agent:
             next_wake=next_wake,
         )
 
-    def _heartbeat(self) -> None:
+    def _heartbeat(self, *, regular: bool = False) -> None:
+        """Send a heartbeat; a regular one also when nobody is there to hear it."""
         device_id = self._out.device.device_id
         self._heartbeat_at = schedule.next_heartbeat(device_id, self._now, self.update_interval)
-        if not self._online:
+        if not self._online and not regular:
             return
         self._kept.drain()
         self._seq += 1
-        self._outbound.send(
-            "status",
+        self._outbound.heartbeat(
             heartbeat.build(
                 self._out.device,
                 self._settings,
@@ -479,5 +483,5 @@ class Agent:
                 seq=self._seq,
                 clock=self._clock,
                 spool_depth=self._outbound.depth,
-            ),
+            )
         )

@@ -92,6 +92,11 @@ class Paths:
         return self.root / "spool" / "frames"
 
     @property
+    def beats(self) -> Path:
+        """Heartbeats that nobody could hear."""
+        return self.root / "spool" / "beats"
+
+    @property
     def identity(self) -> Path:
         """Link to the folder with key, certificate, CA and hub address."""
         return self.root / "identity"

@@ -1,4 +1,4 @@
-"""What leaves the device: heartbeats, presence, and the spool, in order, until the hub's receipt.
+"""What leaves the device: presence, heartbeats in their order, and the spool, in order, until the hub's receipt.
 
 A PUBACK only says that the broker has a report; the spool forgets it at the hub's receipt alone. Reports that
 stay without one are sent again after `resend_seconds`, doubling; so are those the broker refused (0x80 and
@@ -13,11 +13,12 @@ from typing import Final
 
 from edge.config import Settings
 from edge.outside import Link
+from edge.storage.beats import Beats
 from edge.storage.spool import Spool
 from edge.storage.state import Pending
 from topics import codec
 from topics.channels import BY_NAME
-from topics.messages import DURABLE_TYPES, Message, Receipt
+from topics.messages import DURABLE_TYPES, Message, Receipt, Status
 
 WINDOW: Final = 16
 """Reports that may be on their way at once; fewer than a broker's usual receive maximum of 20."""
@@ -38,6 +39,7 @@ class Outbound:
         fleet: str,
         device_id: str,
         steady: Callable[[], float],
+        beats: Beats,
     ) -> None:
         self._link = link
         self._spool = spool
@@ -50,6 +52,9 @@ class Outbound:
         self._mids: set[int] = set()
         self._resend_at: float | None = None
         self._wait = settings.resend_seconds
+        self._beats = beats
+        self._beats_sent: set[int] = set()
+        self._beats_out = 0
 
     @property
     def depth(self) -> int:
@@ -74,16 +79,27 @@ class Outbound:
         """A new connection stands: everything without a receipt goes out again at the next `pump`."""
         self._online, self._sent, self._wait = True, 0, self._settings.resend_seconds
         self._mids.clear()
+        self._beats_sent.clear()
 
     def disconnected(self) -> None:
         """Nothing can go out now."""
         self._online, self._resend_at = False, None
         self._mids.clear()
+        self._beats_sent.clear()
 
     def send(self, channel: str, message: Message) -> None:
         """Publish a message that is not kept."""
         if self._online:
             self._publish(channel, codec.encode(message))
+
+    def heartbeat(self, status: Status) -> None:
+        """Send a heartbeat behind those that wait; it waits too while nobody is there to hear it."""
+        body = codec.encode(status)
+        if self._online and not self._beats:
+            self._publish("status", body)
+        else:
+            self._beats.keep(status.at, body)
+            self.pump()
 
     def take(self, source: str, pending: list[Pending]) -> bool:
         """Move an outbox into the spool and send it; False when some of it must stay. Raises `OSError`."""
@@ -105,6 +121,8 @@ class Outbound:
     def published(self, mid: int, reason_code: int) -> None:
         """The broker answered a publish."""
         self._mids.discard(mid)
+        if mid in self._beats_sent:
+            self._beat_published(mid, arrived=reason_code < 0x80)
         if reason_code >= 0x80:
             log.warning(
                 "the broker refused a message (reason 0x%02x); reports are kept and sent again", reason_code
@@ -130,6 +148,27 @@ class Outbound:
             self._sent += 1
         if self._sent and self._resend_at is None:
             self._arm()
+        if not self._beats_sent:
+            self._pump_beats()
+
+    def _pump_beats(self) -> None:
+        """Send the oldest heartbeats that wait; the next ones once the broker has all of these."""
+        self._beats_out = 0
+        for body in self._beats.oldest(WINDOW):
+            mid = self._publish("status", body)
+            if mid is None:
+                return
+            self._beats_out += 1
+            self._beats_sent.add(mid)
+
+    def _beat_published(self, mid: int, *, arrived: bool) -> None:
+        self._beats_sent.discard(mid)
+        if not arrived:
+            # Those behind it would come before it; all are sent again, the hub counts each once.
+            self._beats_sent.clear()
+        elif not self._beats_sent:
+            self._beats.forget(self._beats_out)
+            self._pump_beats()
 
     def _arm(self) -> None:
         self._resend_at = self._steady() + self._wait

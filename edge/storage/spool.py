@@ -15,18 +15,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import struct
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Final
 
 import msgspec
 
-from edge.storage import disk
+from edge.storage import disk, frames
 
-_HEAD: Final = struct.Struct(">II")
-MAX_FRAME: Final = 64 * 1024
 MAX_BYTES: Final = 8 * 1024 * 1024
 """Of bodies: some 20,000 results. A device cut off for years stops adding here, since no result is thrown away: what
 `append` refuses stays in its source's outbox."""
@@ -194,21 +190,13 @@ class Spool:
 
 
 def _frame(record: Entry | Mark | Cut) -> bytes:
-    body = msgspec.msgpack.encode(record)
-    return _HEAD.pack(len(body), zlib.crc32(body)) + body
+    return frames.pack(msgspec.msgpack.encode(record))
 
 
 def _frames(data: bytes) -> Iterator[Entry | Mark | Cut | None]:
-    """Yield the records in `data`; a None last when something follows that is not a whole frame."""
-    position = 0
-    while position < len(data):
-        head = data[position : position + _HEAD.size]
-        if len(head) < _HEAD.size:
-            yield None
-            return
-        size, crc = _HEAD.unpack(head)
-        body = data[position + _HEAD.size : position + _HEAD.size + size]
-        if not size or size > 2 * MAX_FRAME or len(body) < size or zlib.crc32(body) != crc:
+    """Yield the records in `data`; a None last when something follows that is not a whole record."""
+    for body in frames.unpack(data):
+        if body is None:
             yield None
             return
         try:
@@ -216,4 +204,3 @@ def _frames(data: bytes) -> Iterator[Entry | Mark | Cut | None]:
         except msgspec.MsgspecError:
             yield None
             return
-        position += _HEAD.size + size

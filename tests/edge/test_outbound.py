@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from edge.outbound import WINDOW, Outbound
+from edge.storage.beats import Beats
 from edge.storage.spool import Spool
 from edge.storage.state import NO_SPOOL, Pending
 from tests.edge.world import QUICK, FakeLink
@@ -23,7 +24,13 @@ class Desk:
         self.link = FakeLink()
         self.spool = Spool(folder / "frames")
         self.outbound = Outbound(
-            self.link, self.spool, QUICK, fleet="acme", device_id="shop-12", steady=lambda: self.now
+            self.link,
+            self.spool,
+            QUICK,
+            fleet="acme",
+            device_id="shop-12",
+            steady=lambda: self.now,
+            beats=Beats(folder / "beats"),
         )
 
     def report(self, serial: int) -> None:

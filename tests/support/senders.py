@@ -22,6 +22,7 @@ import pytest
 
 from edge.config import Settings
 from edge.outbound import Outbound
+from edge.storage.beats import Beats
 from edge.storage.spool import Spool
 from edge.storage.state import NO_SPOOL, Pending
 from hub.broker.wire import Link, LinkError, Packet, pubacks
@@ -101,6 +102,7 @@ class Sender:
             fleet=self._way.fleet,
             device_id=self.device_id,
             steady=time.monotonic,
+            beats=Beats(self._spool_path.with_name(f"{self._spool_path.name}.beats")),
         )
 
     @property
