@@ -19,6 +19,7 @@ from tests.edge.world import wait_until
 
 HOOKS = Path(__file__).parents[2] / "firmware_hooks"
 OLD, NEW = "kiosk-7-a", "kiosk-8-b"
+LATER, RESTART = 75, 76
 
 
 class Machine:
@@ -372,6 +373,8 @@ DESCRIPTION = """software =
     }};
 }}
 """
+LOCK = Path(tempfile.gettempdir()) / "flaghoist-tests-swupdate"
+"""Held while SWUpdate works: two of them at once would share a socket in /tmp."""
 PARTS = ("sw-description", "sw-description.sig", "system")
 
 
@@ -386,9 +389,7 @@ class RealSwupdate(FakeSwupdate):
 
     def variables(self) -> dict[str, str]:
         install = f"swupdate -k {self.fake}/cert.pem -H board:1.0 -e stable,copy{{slot}} -i {{image}}"
-        # Two of them at once would share a socket in /tmp.
-        lock = Path(tempfile.gettempdir()) / "flaghoist-tests-swupdate"
-        return {**super().variables(), "SWUPDATE_INSTALL": install, "LOCK": str(lock)}
+        return {**super().variables(), "SWUPDATE_INSTALL": install, "LOCK": str(LOCK)}
 
     def image(self, data: bytes, path: Path) -> None:
         where = path.parent / "content"

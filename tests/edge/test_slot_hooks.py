@@ -10,9 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.edge.machines import NEW, OLD, FakeRauc, FakeSwupdate, Machine, RealRauc, RealSwupdate
-
-LATER, RESTART = 75, 76
+from tests.edge.machines import (
+    LATER,
+    NEW,
+    OLD,
+    RESTART,
+    FakeRauc,
+    FakeSwupdate,
+    Machine,
+    RealRauc,
+    RealSwupdate,
+)
 
 
 def needs(*programs: str) -> pytest.MarkDecorator:
@@ -22,18 +30,19 @@ def needs(*programs: str) -> pytest.MarkDecorator:
     )
 
 
-@pytest.fixture(
-    params=[
-        pytest.param(FakeRauc, id="rauc"),
-        pytest.param(FakeSwupdate, id="swupdate", marks=pytest.mark.heavy),
-        pytest.param(
-            RealRauc, id="real rauc", marks=[pytest.mark.heavy, needs("rauc", "dbus-daemon", "openssl")]
-        ),
-        pytest.param(
-            RealSwupdate, id="real swupdate", marks=[pytest.mark.heavy, needs("swupdate", "cpio", "openssl")]
-        ),
-    ]
-)
+MACHINES = [
+    pytest.param(FakeRauc, id="rauc"),
+    pytest.param(FakeSwupdate, id="swupdate", marks=pytest.mark.heavy),
+    pytest.param(
+        RealRauc, id="real rauc", marks=[pytest.mark.heavy, needs("rauc", "dbus-daemon", "openssl")]
+    ),
+    pytest.param(
+        RealSwupdate, id="real swupdate", marks=[pytest.mark.heavy, needs("swupdate", "cpio", "openssl")]
+    ),
+]
+
+
+@pytest.fixture(params=MACHINES)
 def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Machine]:
     made: Machine = request.param(tmp_path)
     made.release(OLD, b"old system")
@@ -321,6 +330,15 @@ def test_swupdate_an_installation_that_went_well_is_believed_whatever_the_exit_c
         "swupdate", text + "echo '[INFO ] : SWUPDATE successful ! SWUPDATE successful !'\nexit 1\n"
     )
     runs(swupdate, NEW)
+
+
+def test_swupdate_a_service_that_takes_no_request_is_tried_later(
+    swupdate: FakeSwupdate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swupdate.program("swupdate-client", "#!/bin/sh\necho 'swupdate_async_start returns -1' >&2\nexit 1\n")
+    given = {**swupdate.variables(), "SWUPDATE_INSTALL": "swupdate-client -e stable,copy{slot} {image}"}
+    monkeypatch.setattr(swupdate, "variables", lambda: given)
+    assert swupdate.call("install") == (LATER, "swupdate: swupdate_async_start returns -1")
 
 
 def test_swupdate_grub_has_its_variables_in_a_block(
