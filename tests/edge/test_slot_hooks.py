@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +23,8 @@ from tests.edge.machines import (
     RealRauc,
     RealSwupdate,
 )
+from tests.edge.test_restart import PowerOffError
+from tests.edge.world import Box, Built, Source, build
 
 
 def needs(*programs: str) -> pytest.MarkDecorator:
@@ -373,3 +377,88 @@ def test_swupdate_has_to_know_the_copies(
     monkeypatch.setattr(swupdate, "variables", lambda: {"SWUPDATE_SLOTS": named})
     code, said = swupdate.call("probe")
     assert code == 1 and reason in said
+
+
+class Device(Box):
+    """An agent on a machine of the table, with the hook as it is shipped."""
+
+    def __init__(self, root: Path, source: Source, machine: Machine) -> None:
+        super().__init__(root, source)
+        self.machine = machine
+        for path in machine.hooks.iterdir():
+            shutil.copy(path, self.paths.hooks / path.name)
+        given = {"FAKE": str(machine.fake), **machine.variables()}
+        (self.paths.root / "device.env").write_text(
+            "".join(f"{name}={value}\n" for name, value in given.items())
+        )
+        self.restart = self.power_off
+
+    def power_off(self) -> str:
+        raise PowerOffError
+
+    def release(self, sequence: int, data: bytes, check: bytes = b"#!/bin/sh\n") -> Built:
+        image = self.root / "image"
+        self.machine.image(data, image)
+        files = {f"files/system{self.machine.suffix}": image.read_bytes(), "validate/check": check}
+        return build(sequence, files, hook=self.machine.hook)
+
+    def switch_on(self, into: str | None = None) -> None:
+        self.machine.switch_on(into)
+        self.boot = f"boot-{self.machine.boots}"
+        self.start()
+        with contextlib.suppress(PowerOffError):
+            self.online()
+
+    def take(self, built: Built) -> None:
+        """Let a release arrive, up to the restart that it needs."""
+        with pytest.raises(PowerOffError):
+            self.offer(built)
+
+
+@pytest.fixture
+def device(
+    machine: Machine, tmp_path: Path, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Device]:
+    monkeypatch.setenv("PATH", f"{machine.fake}:{os.environ['PATH']}")
+    made = Device(tmp_path / "device", source, machine)
+    yield made
+    made.close()
+
+
+def test_an_agent_with_this_hook_tells_of_success_after_the_restart(device: Device) -> None:
+    built = device.release(7, b"new system")
+    device.take(built)
+    assert device.results() == [("downloading", built.id)]
+    device.switch_on()
+    assert device.results() == [("downloading", built.id), ("committed", built.id)]
+    assert (device.machine.good(), device.status.health) == ("B", "ok")
+
+
+def test_an_agent_with_this_hook_tells_of_a_fall_back(device: Device) -> None:
+    """R2, from the agent down to the bootloader."""
+    old, new = device.release(7, b"old system"), device.release(8, b"new system")
+    device.take(old)
+    device.switch_on()
+    device.take(new)
+    device.switch_on(into="B")
+    assert device.results()[2:] == [("downloading", new.id), ("rolled_back", new.id)]
+    update = device.state.update
+    assert update is not None
+    slot = device.machine.slots["B"]
+    assert update.reason == f"probe: {device.machine.hook}: slot {slot} runs with {old.id}, not {new.id}"
+    assert (device.state.running_id, device.status.health) == (old.id, "ok")
+    device.switch_on()
+    assert (device.machine.running, device.machine.good()) == ("B", "B")
+
+
+def test_an_agent_with_this_hook_goes_back_by_a_restart(device: Device) -> None:
+    old = device.release(7, b"old system")
+    bad = device.release(8, b"new system", check=b"#!/bin/sh\necho not well >&2\nexit 1\n")
+    device.take(old)
+    device.switch_on()
+    device.take(bad)
+    device.switch_on()
+    assert ("rolled_back", bad.id) not in device.results(), "the new system still runs"
+    device.switch_on()
+    assert device.results()[-1] == ("rolled_back", bad.id)
+    assert (device.machine.running, device.state.running_id) == ("B", old.id)
