@@ -87,7 +87,7 @@ class Slots:
     def install(self) -> None:
         """Write the release's image to the slot that does not run."""
         record, image = self._record, self._image()
-        if self._place and self._place != record.partly and self._intact():
+        if self._find() and self._place != record.partly and self._intact():
             return
         if self._place == self._running:
             # Power failed while it was written, and the machine came up with it.
@@ -108,9 +108,16 @@ class Slots:
 
     def activate(self) -> None:
         """Have the release's slot booted."""
+        record = self._record
         if self._find() == self._running:
+            if record.trial not in ("", self._running):
+                self._backend.boot_next(self._running)
+                if record.confirmed == self._release:
+                    self._backend.good(self._running)
+                record.trial = ""
+                self._save()
             return
-        if not self._place or self._place == self._record.partly:
+        if not self._place or self._place == record.partly:
             self.fail(
                 f"{self._release} is in no slot; a redeploy of another release, then of this one, writes it again"
             )
@@ -200,9 +207,11 @@ class Slots:
 
     def _load(self) -> Record:
         try:
-            return Record(**json.loads(self._path.read_text(encoding="utf-8")))
+            record = Record(**json.loads(self._path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
             return Record()
+        whole = isinstance(record.releases, dict) and isinstance(record.fingerprints, dict)
+        return record if whole else Record()
 
     def _save(self) -> None:
         beside = self._path.with_suffix(".new")

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from edge import config
 from edge.config import Paths, Settings
 from edge.diagnose.finding import Finding, failed, graded, passed, skipped, warned
 from edge.errors import NotReady, Stop
@@ -107,16 +106,11 @@ def hook(paths: Paths, device: Device, known: Memory, standing: State, settings:
         return []
     release = standing.running.release
     try:
-        variables = config.load_variables(paths.root)
+        runs = Hooks.of(
+            paths, settings, device_id=device.device_id, role=known.role, seconds=settings.validate_seconds
+        )
     except NotReady as error:
         return [skipped("service", str(error))]
-    runs = Hooks(
-        paths,
-        device_id=device.device_id,
-        role=known.role,
-        variables=variables,
-        seconds=settings.validate_seconds,
-    )
     try:
         program = runs.find(release.hook)
     except Stop as stop:

@@ -14,7 +14,6 @@ from edge.resident import hold
 from edge.storage import anchor, records, state
 from edge.storage.ledger import ENDED
 from edge.storage.state import State
-from edge.updating import secrets
 from edge.updating.hooks import Hooks, Place
 from topics.documents import Release
 from topics.messages import DriftItem
@@ -53,14 +52,8 @@ def repair(paths: Paths) -> tuple[str, list[DriftItem]]:
 
 def _differences(paths: Paths, device: Device, release: Release) -> list[DriftItem]:
     settings = config.load_settings(paths.root)
-    hooks = Hooks(
-        paths,
-        device_id=device.device_id,
-        role=anchor.need(paths, device.fleet).role,
-        variables=config.load_variables(paths.root),
-        seconds=settings.hook_seconds,
-        secrets=secrets.of(paths, settings),
-    )
+    role = anchor.need(paths, device.fleet).role
+    hooks = Hooks.of(paths, settings, device_id=device.device_id, role=role, seconds=settings.hook_seconds)
     told = services.look(hooks, Place(release.id, release.hook), paths.run)
     return drift.check(paths, release) + told
 

@@ -19,12 +19,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from edge.config import Paths
+from edge import config
+from edge.config import Paths, Settings
 from edge.errors import Stop
+from edge.updating import secrets
 from edge.updating.secrets import Secrets
 
 LATER: Final = 75
 RESTART: Final = 76
+NO_SECRETS: Final = Secrets()
 CANNOT_RUN: Final = 126
 _PROGRAMS_FAULT: Final = frozenset(
     (
@@ -85,10 +88,10 @@ class Hooks:
         role: str,
         variables: Mapping[str, str],
         seconds: float,
-        secrets: Secrets | None = None,
+        secrets: Secrets = NO_SECRETS,
     ) -> None:
         self._paths = paths
-        self._secrets = secrets or Secrets()
+        self._secrets = secrets
         self._seconds = seconds
         self._base = {name: os.environ[name] for name in _PASSED if name in os.environ}
         self._base |= variables
@@ -98,6 +101,18 @@ class Hooks:
             "FLAGHOIST_STATE_DIR": str(paths.root),
             "FLAGHOIST_RUN_DIR": str(paths.run),
         }
+
+    @classmethod
+    def of(cls, paths: Paths, settings: Settings, *, device_id: str, role: str, seconds: float) -> Hooks:
+        """Return the hooks of the device at `paths`, with what its own files say. Raises `NotReady`."""
+        return cls(
+            paths,
+            device_id=device_id,
+            role=role,
+            variables=config.load_variables(paths.root),
+            seconds=seconds,
+            secrets=secrets.of(paths, settings),
+        )
 
     def find(self, hook: str) -> Path:
         """Return the executable of a hook; raises `Stop` when this device has none of that name."""

@@ -98,13 +98,13 @@ class Standing(Work):
 
         It is proven already: a hook that cannot confirm makes the device degraded, and is asked again at the next look.
         """
-        mark = f"{place.release_id} {self._tools.boot}"
-        if self._state.confirmed == mark:
+        this_boot = f"{place.release_id} {self._tools.boot}"
+        if self._state.confirmed == this_boot:
             return Result(0, "")
         result = self._patient("confirm", place)
         if not result.ok:
             return Result(1, f"confirm: {result.reason}")
-        self._save(confirmed=mark, reboots=0)
+        self._save(confirmed=this_boot, reboots=0)
         return result
 
     def _reboot_for(self, result: Result) -> Result:
@@ -117,6 +117,7 @@ class Standing(Work):
         return Result(1, self._tools.restart())
 
     def _start(self, place: Place) -> Result:
+        """Start the running release with its templates filled anew."""
         problem = self._fill(place.release_id)
         return Result(1, problem) if problem else self._patient("activate", place)
 

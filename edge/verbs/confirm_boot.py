@@ -25,13 +25,9 @@ def run(paths: Paths, chosen: argparse.Namespace) -> int:
     device = Identity(paths).device
     if not (chosen.no_agent or _agent_works(paths)):
         raise Refused(f"no agent works in {paths.root}; start it, or give --no-agent on a device that sleeps")
-    hooks = Hooks(
-        paths,
-        device_id=device.device_id,
-        role=anchor.need(paths, device.fleet).role,
-        variables=config.load_variables(paths.root),
-        seconds=config.load_settings(paths.root).hook_seconds,
-    )
+    settings = config.load_settings(paths.root)
+    role = anchor.need(paths, device.fleet).role
+    hooks = Hooks.of(paths, settings, device_id=device.device_id, role=role, seconds=settings.hook_seconds)
     deadline = time.monotonic() + chosen.seconds
     while (problem := _problem(state.load(paths), hooks)) and time.monotonic() < deadline:
         time.sleep(min(PAUSE, max(0.0, deadline - time.monotonic())))

@@ -129,6 +129,18 @@ def test_the_way_back_from_the_new_slot_takes_a_restart(machine: Machine) -> Non
     assert machine.holds("B") == b"old system"
 
 
+def test_a_system_that_is_activated_once_more_stays(machine: Machine) -> None:
+    """The way back was told to the bootloader already, and then it was not wanted after all."""
+    machine.call("install")
+    machine.call("activate")
+    machine.switch_on()
+    assert machine.call("rollback")[0] == RESTART
+    assert machine.told() == "A"
+    assert machine.call("activate") == (0, "")
+    machine.switch_on()
+    assert machine.running == "B"
+
+
 def test_a_way_back_that_ends_in_the_same_slot_fails(machine: Machine) -> None:
     machine.call("install")
     machine.call("activate")
@@ -272,6 +284,9 @@ def test_rauc_an_image_that_somebody_else_wrote_is_noticed(rauc: FakeRauc) -> No
 def test_rauc_a_lost_record_is_made_anew_from_what_rauc_knows(rauc: FakeRauc) -> None:
     runs(rauc, NEW)
     (rauc.run / "rauc.json").write_bytes(b"\0" * 40)
+    assert rauc.call("install") == (0, "")
+    assert rauc.holds("A") == b"factory", "what runs already is not written once more"
+    (rauc.run / "rauc.json").write_text('{"releases": null}')
     assert rauc.call("probe") == (0, "")
     rauc.switch_on(into="A")
     assert rauc.call("probe")[0] == 1
