@@ -36,7 +36,6 @@ def needs(*programs: str) -> pytest.MarkDecorator:
 
 MACHINES = [
     pytest.param(FakeRauc, id="rauc"),
-    pytest.param(FakeSwupdate, id="swupdate", marks=pytest.mark.heavy),
     pytest.param(
         RealRauc, id="real rauc", marks=[pytest.mark.heavy, needs("rauc", "dbus-daemon", "openssl")]
     ),
