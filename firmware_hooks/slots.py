@@ -256,7 +256,7 @@ def tell(name: str, expected: str, found: str) -> None:
 def ask(
     backend: Backend, command: list[str], *, cause: str = "", well: str = "", later: tuple[str, ...] = ()
 ) -> str:
-    """Return what a program prints. One that fails ends the hook with its last line, or the last that has the word
+    """Return what a program prints. One that fails ends the hook with its last line, or the first that has the word
     `cause`; to be tried again later where it said one of the words `later`. `well` is what it says when all went well,
     whatever its exit code."""
     try:
@@ -267,7 +267,7 @@ def ask(
     if done.returncode and not (well and well in said):
         lines = [line.strip() for line in said.splitlines() if line.strip()]
         causes = [line for line in lines if cause in line] if cause else []
-        reason = (causes or lines or [f"{command[0]} ended with {done.returncode}"])[-1]
+        reason = (causes[:1] or lines[-1:] or [f"{command[0]} ended with {done.returncode}"])[0]
         sys.stderr.write(f"{backend.name}: {reason}\n")
         sys.exit(LATER if any(word in said for word in later) else 1)
     return done.stdout

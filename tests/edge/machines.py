@@ -205,6 +205,7 @@ cp "$4" "$FAKE/slot-$slot"
 [ ! -e "$FAKE/fail" ] || {
   echo "[ERROR] : SWUPDATE failed [0] ERROR : $(cat "$FAKE/fail")" >&2
   echo "[ERROR] : SWUPDATE failed [1] Image invalid or corrupted. Not installing ..." >&2
+  echo "[ERROR] : SWUPDATE failed [0] ERROR : SWUpdate *failed* !" >&2
   exit 1
 }
 """
