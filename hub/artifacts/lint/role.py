@@ -26,6 +26,8 @@ from topics import bundle
 from topics.bundle import BundleInfo
 from topics.errors import DecodeError
 
+_IMAGES: Final = {"rauc": ".raucb", "swupdate": ".swu"}
+"""What the images of systems are called."""
 _LFS: Final = b"version https://git-lfs.github.com/spec/"
 
 
@@ -227,6 +229,13 @@ def _hook(info: BundleInfo, by_path: dict[str, SourceFile], folder: str) -> Iter
             detail="is missing",
             remedy=f"the hook {info.hook!r} needs it",
         )
+    if problem := _carried(info.hook, list(by_path)):
+        yield Finding(
+            file=folder + bundle.BUNDLE_JSON,
+            rule="hook",
+            detail=f"names the hook {info.hook!r}, and {problem}",
+            remedy="docs/hooks.md says what that hook runs",
+        )
     if info.hook != "exec":
         return
     where = folder + bundle.BUNDLE_JSON
@@ -246,6 +255,17 @@ def _hook(info: BundleInfo, by_path: dict[str, SourceFile], folder: str) -> Iter
                 detail=f"runs {program!r}, which is {'missing' if file is None else 'not executable'}",
                 remedy="add it with git update-index --chmod=+x",
             )
+
+
+def _carried(hook: str, paths: list[str]) -> str:
+    """Return what a hook of ours misses among the files that it runs, "" when nothing."""
+    if hook == "systemd" and not any(path.startswith("files/systemd/") for path in paths):
+        return "files/systemd/ has no unit"
+    if suffix := _IMAGES.get(hook):
+        number = sum(path.startswith("files/") and path.endswith(suffix) for path in paths)
+        if number != 1:
+            return f"files/ has {number} images *{suffix} where it needs one"
+    return ""
 
 
 def _unused(name: str, folder: str) -> Finding:
