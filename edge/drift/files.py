@@ -5,10 +5,11 @@ The signed checksums document says what belongs there. Pure comparison first, th
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -88,7 +89,7 @@ def repair(
     """
     if _entries(paths, release) is None:
         try:
-            disk.replace(paths.checksums(release.id), fetcher.checksums(release, bundle.CHECKSUMS_LIMIT))
+            disk.replace(paths.checksums(release.id), _document_again(paths, release, fetcher))
         except Stop as stop:
             return False, stop.reason
         items = check(paths, release)
@@ -116,25 +117,40 @@ def repair(
             wanting.append(item)
     if not wanting:
         return content, ""
-    problem = _from_bundle(paths, release, [entries[item.path] for item in wanting], fetcher)
-    return content or (not problem and any(item.what != "owner" for item in wanting)), problem
+    item = wanting[0]
+    try:
+        with _unpacked(paths, release, fetcher) as (spare, _):
+            for item in wanting:
+                delta.put_back(paths, release, entries[item.path], fetcher, [spare])
+                content = content or item.what != "owner"
+    except Stop as stop:
+        return content, f"{item.path}: {stop.reason}"
+    return content, ""
 
 
-def _from_bundle(paths: Paths, release: Release, wanting: list[FileEntry], fetcher: Fetcher) -> str:
-    """Put files back out of the release's whole bundle; return why they are not."""
+def _document_again(paths: Paths, release: Release, fetcher: Fetcher) -> bytes:
+    """Return the document that says what belongs there: from a source, or made anew from the bundle. Raises `Stop`."""
+    try:
+        return fetcher.checksums(release, bundle.CHECKSUMS_LIMIT)
+    except Stop:
+        with _unpacked(paths, release, fetcher) as (_, files):
+            document = bundle.checksums_bytes(files)
+    if hashlib.sha256(document).hexdigest() != release.checksums:
+        raise Stop("the files in the bundle are not the ones that were signed", check="checksums")
+    return document
+
+
+@contextlib.contextmanager
+def _unpacked(paths: Paths, release: Release, fetcher: Fetcher) -> Iterator[tuple[str, list[FileEntry]]]:
+    """Yield the name among the releases under which the whole bundle stands for now, and its files. Raises `Stop`."""
     spare = f".repair-{release.id}"
     try:
         archive = fetcher.fetch(release, paths.downloads, BRIEF)
         disk.remove(paths.release(spare))
         paths.release(spare).mkdir(mode=0o700)
-        stage.unpack(release, archive, paths.release(spare))
-        for entry in wanting:
-            delta.put_back(paths, release, entry, fetcher, [spare])
-    except Stop as stop:
-        return f"{wanting[0].path}: {stop.reason}"
+        yield spare, stage.unpack(release, archive, paths.release(spare))
     finally:
         disk.remove(paths.release(spare))
-    return ""
 
 
 def scan(folder: Path) -> Iterable[Found]:

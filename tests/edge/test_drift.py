@@ -191,6 +191,17 @@ def test_without_single_files_the_whole_bundle_is_fetched(running: Box, source: 
     assert not list(running.paths.releases.glob(".*")), "nothing is left of it"
 
 
+def test_the_checksums_document_is_made_anew_from_the_bundle(running: Box, source: Source) -> None:
+    document = running.paths.checksums(RUNS.id)
+    signed = document.read_bytes()
+    document.unlink()
+    (folder(running) / "files/app.txt").write_bytes(b"rotten")
+    order(running, "repair-drift")
+    assert document.read_bytes() == signed
+    assert differences(running) == []
+    assert reports(running)[-1].repaired
+
+
 def test_a_bundle_that_is_not_the_signed_one_repairs_nothing(running: Box, source: Source) -> None:
     source.archives[RUNS.id] = build(17, {"files/app.txt": b"another"}).archive
     (folder(running) / "files/app.txt").write_bytes(b"rotten")
