@@ -226,12 +226,6 @@ REFUSED_CONTENT = [
         id="no-units",
     ),
     pytest.param(
-        info(hook="rauc", exec=None),
-        "roles/kiosk/bundle.json names the hook 'rauc', and files/ has 0 images *.raucb where it needs one; "
-        "docs/hooks.md says what that hook runs",
-        id="no-image",
-    ),
-    pytest.param(
         info(hook="swupdate", exec=None) | {"roles/kiosk/files/a.swu": "1", "roles/kiosk/files/b/c.swu": "2"},
         "roles/kiosk/bundle.json names the hook 'swupdate', and files/ has 2 images *.swu where it needs one; "
         "docs/hooks.md says what that hook runs",
