@@ -68,7 +68,7 @@ def test_redeploy_of_the_running_release_ends_safe_mode(box: Box) -> None:
     assert box.state.safe_mode
     box.hear(desired(box, command("redeploy", release=good.id)), DESIRED_TOPIC)
     assert box.state.safe_mode == ""
-    assert [report.state for report in box.link.of("recovery")] == ["entered", "left"]
+    assert [report.state for report in box.link.of("recovery")] == ["entered", "diagnostics", "left"]
 
 
 def test_safe_mode_by_order_lasts_as_long_as_the_order(box: Box) -> None:
@@ -77,9 +77,9 @@ def test_safe_mode_by_order_lasts_as_long_as_the_order(box: Box) -> None:
     box.hear(desired(box, safe_mode="on"), DESIRED_TOPIC)
     assert box.calls()[-1] == f"safe-mode {good.id}"
     box.hear(desired(box, safe_mode="on"), DESIRED_TOPIC)
-    assert [report.state for report in box.link.of("recovery")] == ["entered"]
+    assert [report.state for report in box.link.of("recovery")] == ["entered", "diagnostics"]
     box.hear(desired(box), DESIRED_TOPIC)
-    assert [report.state for report in box.link.of("recovery")] == ["entered", "left"]
+    assert [report.state for report in box.link.of("recovery")] == ["entered", "diagnostics", "left"]
 
 
 @pytest.mark.parametrize(
