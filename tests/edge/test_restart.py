@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,7 +13,8 @@ from edge.storage import records, state
 from edge.storage.state import Update
 from edge.updating import restart
 from edge.updating.standing import MAX_REBOOTS
-from tests.edge.world import Box, Built, Source, build
+from tests.edge.test_order import Traced
+from tests.edge.world import Box, Built, Source, build, wait_until
 
 HOOK = """#!/bin/sh
 cd "$FLAGHOIST_STATE_DIR"
@@ -238,3 +241,34 @@ def test_asking_for_a_restart(tmp_path: Path, command: str, reason: str) -> None
 
 def test_a_boot_has_a_name() -> None:
     assert restart.boot() == restart.boot() != ""
+
+
+def test_the_real_update_process_restarts_the_machine_by_the_command_of_the_settings(
+    tmp_path: Path, source: Source
+) -> None:
+    """And goes on in the next boot; its secrets are what systemd passes as credentials."""
+    device = Traced(tmp_path, source)
+    device.hook("fake", HOOK)
+    (device.paths.root / "booted").write_text(f"{device.state.running_id}\n")
+    device.hook("reboot", f'#!/bin/sh\necho "$1" > "{tmp_path}/told"\n')
+    (tmp_path / "credentials").mkdir()
+    (tmp_path / "credentials" / "KEY").write_text("s3cret")
+    (tmp_path / "credentials" / "KEY").chmod(0o400)
+    environment = os.environ | {
+        "FLAGHOIST_EDGE_REBOOT_COMMAND": f"{device.paths.hooks}/reboot now",
+        "CREDENTIALS_DIRECTORY": str(tmp_path / "credentials"),
+    }
+    new = build(8, {"env/app.env.tmpl": b"KEY=${KEY}\n"})
+    device.begin(new)
+    with subprocess.Popen(device.command(), env=environment, stderr=subprocess.DEVNULL) as process:
+        told = tmp_path / "told"
+        wait_until(lambda: told.exists() and told.read_text() == "now\n", what="the restart")
+        process.kill()  # as a machine that goes down does
+    update = device.state.update
+    assert update is not None and (update.state, update.restart) == ("activating", restart.boot())
+    state.save(device.paths, records.changed(device.state, update=records.changed(update, restart="before")))
+    (device.paths.root / "booted").write_text(f"{new.id}\n")
+    assert subprocess.run(device.command(), env=environment, capture_output=True, check=False).returncode == 0
+    assert device.state.running_id == new.id
+    assert (device.paths.rendered(new.id) / "env/app.env").read_text() == "KEY=s3cret\n"
+    device.close()
