@@ -28,11 +28,14 @@ class _Told(msgspec.Struct):
 
 
 def look(hooks: Hooks, place: Place, scratch: Path) -> list[DriftItem]:
-    """Return what the hook says of its services. Raises `OSError`."""
-    with tempfile.TemporaryDirectory(dir=scratch) as folder:
-        told = Path(folder) / "items"
-        result = hooks.call("probe", place, items=told)
-        items = parse(hooks.masked(_read(told)))
+    """Return what the hook says of its services. One that cannot be asked, on a full disk, is told of as well."""
+    try:
+        with tempfile.TemporaryDirectory(dir=scratch) as folder:
+            told = Path(folder) / "items"
+            result = hooks.call("probe", place, items=told)
+            items = parse(hooks.masked(_read(told)))
+    except OSError as error:
+        return [item(place.hook, "running", f"cannot be asked: {error.strerror}")]
     if items or result.ok or result.later:
         return items
     return [item(place.hook, "running", result.reason)]

@@ -71,6 +71,12 @@ def test_a_hook(paths: Paths, script: str, found: list[tuple[str, str, str]]) ->
     assert not list(paths.run.iterdir()), "nothing is left of it"
 
 
+def test_a_hook_that_cannot_be_asked_is_told_of(paths: Paths) -> None:
+    hooks = Hooks(paths, device_id="shop-12", role="kiosk", variables={}, seconds=30)
+    (found,) = services.look(hooks, PLACE, paths.root / "nowhere")
+    assert (found.path, found.found) == ("mine", "cannot be asked: No such file or directory")
+
+
 def test_a_secret_that_a_hook_tells_is_masked(paths: Paths, tmp_path: Path) -> None:
     (tmp_path / "KEY").write_text("s3cret-key")
     program = paths.hooks / "mine"
