@@ -34,10 +34,18 @@ def needs(*programs: str) -> pytest.MarkDecorator:
     )
 
 
+MOUNTS = pytest.mark.skipif(
+    os.geteuid() != 0 or not Path("/dev/loop-control").exists(),
+    reason="RAUC mounts bundles: that takes root and loop devices",
+)
+
+
 MACHINES = [
     pytest.param(FakeRauc, id="rauc"),
     pytest.param(
-        RealRauc, id="real rauc", marks=[pytest.mark.heavy, needs("rauc", "dbus-daemon", "openssl")]
+        RealRauc,
+        id="real rauc",
+        marks=[pytest.mark.heavy, needs("rauc", "dbus-daemon", "openssl"), MOUNTS],
     ),
     pytest.param(
         RealSwupdate, id="real swupdate", marks=[pytest.mark.heavy, needs("swupdate", "cpio", "openssl")]
