@@ -42,8 +42,12 @@ class Machine:
         shared.write_text(text.replace("/proc/sys/kernel/random/boot_id", str(self.fake / "boot_id")))
         self.boots = 0
         self.running = "A"
-        self.prepare()
-        self.switch_on("A")
+        try:
+            self.prepare()
+            self.switch_on("A")
+        except BaseException:
+            self.close()
+            raise
 
     def prepare(self) -> None:
         """Make programs and slots."""
@@ -289,11 +293,23 @@ BUS = """<busconfig>
 """
 
 
-class RealRauc(FakeRauc):
+class RealSlots(Machine):
+    """Slots that a real installer writes: it fails when one of them is gone."""
+
+    def spoil(self) -> None:
+        (self.fake / "slot-B").rename(self.fake / "away")
+
+    def mend(self) -> None:
+        (self.fake / "away").rename(self.fake / "slot-B")
+
+
+class RealRauc(RealSlots, FakeRauc):
     """RAUC and its service on a D-Bus of its own, slots that are files, and a bootloader that is a script."""
 
+    bus: subprocess.Popen[bytes] | None = None
+    service: subprocess.Popen[bytes] | None = None
+
     def prepare(self) -> None:
-        self.service: subprocess.Popen[bytes] | None = None
         (self.fake / "primary").write_text("A")
         for slot in "AB":
             (self.fake / f"slot-{slot}").write_bytes(b"factory".ljust(65536, b"\0"))
@@ -342,12 +358,6 @@ class RealRauc(FakeRauc):
             what="RAUC's service",
         )
 
-    def spoil(self) -> None:
-        (self.fake / "slot-B").rename(self.fake / "away")
-
-    def mend(self) -> None:
-        (self.fake / "away").rename(self.fake / "slot-B")
-
     def close(self) -> None:
         self._end(self.service)
         self._end(self.bus)
@@ -379,7 +389,7 @@ LOCK = Path(tempfile.gettempdir()) / "flaghoist-tests-swupdate"
 PARTS = ("sw-description", "sw-description.sig", "system")
 
 
-class RealSwupdate(FakeSwupdate):
+class RealSwupdate(RealSlots, FakeSwupdate):
     """SWUpdate with signed images and copies that are files; only what its -g says, and U-Boot, are made up."""
 
     def prepare(self) -> None:
@@ -407,13 +417,3 @@ class RealSwupdate(FakeSwupdate):
                 ["cpio", "-o", "-H", "crc"], cwd=where, input=names, stdout=file, check=True, stderr=-3
             )
         shutil.rmtree(where)
-
-    def spoil(self) -> None:
-        (self.fake / "slot-B").rename(self.fake / "away")
-
-    def mend(self) -> None:
-        (self.fake / "away").rename(self.fake / "slot-B")
-
-    def holds(self, slot: str) -> bytes:
-        # A raw image is written over what stands there, from the start.
-        return (self.fake / f"slot-{slot}").read_bytes().rstrip(b"\0")
