@@ -18,7 +18,8 @@ from topics.messages import DriftItem
 
 MAX_BYTES: Final = 64 * 1024
 _SHOWN: Final = 128
-_LINE: Final = "?"
+_UNREADABLE: Final = "?"
+"""Name under which a line is shown that is no difference."""
 
 
 class _Told(msgspec.Struct):
@@ -49,7 +50,7 @@ def parse(text: str) -> list[DriftItem]:
         try:
             told = msgspec.json.decode(line, type=_Told)
         except (msgspec.MsgspecError, UnicodeError):
-            told = _Told(_LINE, "", line)
+            told = _Told(_UNREADABLE, "", line)
         items.append(item(told.name, told.expected, told.found))
     return items
 
