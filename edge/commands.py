@@ -72,7 +72,11 @@ def _quick(agent: Acting, command: Command) -> None:
 def _arm(agent: Acting, command: Command) -> None:
     fault = chaos.asked(command) if agent.allows_chaos else None
     if fault is None:
-        why = "the agent knows no such fault" if agent.allows_chaos else "the device's own settings allow no chaos"
+        why = (
+            "the agent knows no such fault"
+            if agent.allows_chaos
+            else "the device's own settings allow no chaos"
+        )
         _answer(agent, agent.memory, command, ok=False, detail=why)
         return
     armed = records.changed(agent.memory, armed=fault.text())

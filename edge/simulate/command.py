@@ -37,7 +37,9 @@ IN_MEMORY: Final = Path("/dev/shm")  # noqa: S108  (its folder is made by mkdtem
 def run(chosen: argparse.Namespace) -> int:
     """Run the command. Raises `EdgeError`."""
     if chosen.offline_seconds is not None and not chosen.offline:
-        chosen.misused("--offline-seconds is for devices that go dark; say with --offline which share of them does")
+        chosen.misused(
+            "--offline-seconds is for devices that go dark; say with --offline which share of them does"
+        )
     # Thousands of agents that each say what they do say nothing; what was refused is counted.
     logging.basicConfig(level=logging.ERROR, format="%(levelname)s %(message)s", stream=sys.stderr)
     _raise_file_limit(chosen.devices)

@@ -34,10 +34,16 @@ def build() -> argparse.ArgumentParser:
     _json(_verb(verbs, "drift", "compare the running release, byte by byte, with what was signed"))
     _json(_verb(verbs, "repair", "put the running release's files back as they were signed"))
     confirm = _verb(verbs, "confirm-boot", "say that this boot is good, once the release runs")
-    confirm.add_argument("--seconds", type=float, default=600.0, metavar="S", help="how long to wait for that")
-    confirm.add_argument("--no-agent", action="store_true", help="on a device that sleeps: no agent has to run")
+    confirm.add_argument(
+        "--seconds", type=float, default=600.0, metavar="S", help="how long to wait for that"
+    )
+    confirm.add_argument(
+        "--no-agent", action="store_true", help="on a device that sleeps: no agent has to run"
+    )
     install = _verb(verbs, "install", "install a release from a stick, without a network")
-    install.add_argument("file", type=Path, metavar="FILE", help="an exported release, or a folder of exports")
+    install.add_argument(
+        "file", type=Path, metavar="FILE", help="an exported release, or a folder of exports"
+    )
     install.add_argument("--release", metavar="ID", help="which of a folder's releases")
     install.add_argument("--older", action="store_true", help="also when a newer release runs here")
     _verb(verbs, "rollback", "go back to the release that ran before")
