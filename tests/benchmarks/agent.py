@@ -91,7 +91,14 @@ class Placed(Rig):
 
     def quiet(self, verb: str) -> subprocess.Popen[bytes]:
         """Start the agent as a device would, with settings of its own only."""
-        return subprocess.Popen(self.command(verb), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        return subprocess.Popen(
+            self.command(verb), env=compiled(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+
+
+def compiled() -> dict[str, str]:
+    """Return an environment in which Python keeps what it has compiled, as it does where a wheel was installed."""
+    return {name: text for name, text in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 def bare(broker: Broker) -> subprocess.Popen[bytes]:
@@ -99,7 +106,7 @@ def bare(broker: Broker) -> subprocess.Popen[bytes]:
     files = broker.device_files("bare-1")
     paths = (files.ca, files.certificate, files.key)
     command = [sys.executable, "-c", BARE, str(broker.device_port), *map(str, paths)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE)
+    process = subprocess.Popen(command, env=compiled(), stdout=subprocess.PIPE)
     assert process.stdout is not None
     assert process.stdout.readline() == b"connected\n"
     return process
@@ -135,6 +142,9 @@ def ended(processes: list[subprocess.Popen[bytes]]) -> Iterator[None]:
 
 def idle(device: Placed, relay: wire.Relay, folder: Path, minutes: float) -> dict[str, Row]:
     """Leave all of them alone for some minutes; return what each cost."""
+    device.quiet("once").wait()  # compiles, once for all
+    while device.presence().state != "sleeping":
+        pass
     running = {"Flaghoist": device.quiet("run")}
     with ended(list(running.values())):
         while device.presence().state != "online":
@@ -166,6 +176,7 @@ def idle(device: Placed, relay: wire.Relay, folder: Path, minutes: float) -> dic
 def rounds(device: Placed, times: int) -> Row:
     """Return CPU and wall seconds of `once` (medians), its update process included."""
     cpu, wall = [], []
+    device.quiet("once").wait()  # compiles, once for all
     for _ in range(times):
         began = time.perf_counter()
         process = device.quiet("once")
