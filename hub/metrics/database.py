@@ -16,6 +16,7 @@ from hub.deployment.manifests import policy_of
 from hub.deployment.rules import ACTIVE
 from hub.metrics.parts import counter, counters, gauge, gauges
 from hub.metrics.registry import Collect
+from hub.recovery.rules import RULES
 from hub.store import Store, Tx
 from hub.summaries import PRESENCES, device_counts
 
@@ -123,21 +124,27 @@ def rollouts(data: Store, now: Callable[[], int], observed_since: Callable[[], i
 
 
 def devices(data: Store, now: Callable[[], int]) -> Cached:
-    """Devices by role, segment and presence, and by health; `now` gives ms."""
+    """Devices by role, segment and presence, by health, and by the rule that holds them back; `now` gives ms."""
 
     def collect() -> list[Metric]:
         presences: dict[tuple[str, ...], float] = {}
         healths: dict[tuple[str, ...], float] = {}
+        quarantined: dict[tuple[str, ...], float] = {}
         with data.read() as tx:
             rows = device_counts(tx, now())
+            held = tx.all(_QUARANTINED)
         for row in rows:
             place = (row["role"], row["segment"])
             for presence in PRESENCES:
                 presences.setdefault((*place, presence), 0)
             for health in HEALTHS:
                 healths.setdefault((*place, health), 0)
+            for rule in RULES:
+                quarantined.setdefault((*place, rule), 0)
             presences[*place, row["presence"]] += row["devices"]
             healths[*place, row["health"]] += row["devices"]
+        for one in held:
+            quarantined[one["role"], one["segment"], one["rule"]] = one["devices"]
         return [
             gauges(
                 "flaghoist_devices",
@@ -150,6 +157,12 @@ def devices(data: Store, now: Callable[[], int]) -> Cached:
                 "The same devices by the health in their last heartbeat: ok, degraded, failing or unknown.",
                 ["role", "segment", "health"],
                 healths,
+            ),
+            gauges(
+                "flaghoist_devices_quarantined",
+                "Devices that are held back, by the rule that found them.",
+                ["role", "segment", "rule"],
+                quarantined,
             ),
         ]
 
@@ -168,6 +181,12 @@ def _progress(tx: Tx, now: int, observed_since: int) -> tuple[dict[Any, float], 
             for outcome in OUTCOMES:
                 outcomes[*key, outcome] = getattr(here, outcome)
     return began, outcomes
+
+
+_QUARANTINED: Final = (
+    "SELECT role, segment, quarantine_rule AS rule, COUNT(*) AS devices FROM devices "
+    "WHERE quarantine_rule <> '' AND revoked_at IS NULL GROUP BY 1, 2, 3"
+)
 
 
 def _number(tx: Tx, sql: str) -> int:

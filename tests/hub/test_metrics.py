@@ -263,6 +263,15 @@ def test_devices_are_counted_by_place_presence_and_health(world: World) -> None:
 
 
 @pytest.mark.usefixtures("live")
+def test_devices_that_are_held_back_are_counted_by_rule(world: World) -> None:
+    world.trust_root()
+    world.device("a")
+    world.client.post("/recovery/a/quarantine", json={"reason": "smells of smoke"})
+    found = values(world, "flaghoist_devices_quarantined")
+    assert found["kiosk", "operator", "canary"] == 1 and sum(found.values()) == 1
+
+
+@pytest.mark.usefixtures("live")
 def test_quarantine_events_root_and_sizes_are_the_databases(world: World) -> None:
 
     with world.store.write() as tx:
