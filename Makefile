@@ -2,12 +2,13 @@
 
 PYTEST = .venv/bin/python -m pytest
 
-.PHONY: help setup demo test test-all kills boot lint format clean
+.PHONY: help setup demo chaos test test-all kills boot lint format clean
 
 help:
 	@printf '%s\n' \
 	  'make demo           a hub and five devices: a good release reaches all, a bad one stops itself' \
 	  'make demo KEEP=1    the same, left running; make demo STOP=FOLDER ends it' \
+	  'make chaos          a game day: one thing after another is broken, and what was noticed, how fast' \
 	  'make test           the tests, under five minutes' \
 	  'make test-all       the tests and the heavy part' \
 	  'make kills          the agent killed at every system call, and every call failing in every way' \
@@ -20,6 +21,9 @@ setup:
 
 demo: setup
 	@.venv/bin/python -m tests.e2e.demo $(if $(KEEP),--keep) $(if $(STOP),--stop $(STOP))
+
+chaos: setup
+	@.venv/bin/python -m tests.e2e.gameday $(foreach name,$(ONLY),--only $(name))
 
 test: setup
 	$(PYTEST) -n 2 -m 'not heavy'

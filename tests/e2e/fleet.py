@@ -194,6 +194,16 @@ class Fleet:
         except (OSError, ValueError):
             return {}
 
+    def refusal(self, path: str) -> str:
+        """The rule by which the API refuses a path to the admin, "" when it does not."""
+        token = self.environment["FLAGHOIST_TOKEN"]
+        request = urllib.request.Request(self.url + path, headers={"Authorization": f"Bearer {token}"})
+        try:
+            with urllib.request.urlopen(request, timeout=10):
+                return ""
+        except urllib.error.HTTPError as error:
+            return str(json.load(error).get("rule", ""))
+
     def post(self, path: str, body: dict[str, Any]) -> Any:
         """POST to the API as the admin; raises `NotObservedError` when it refuses."""
         headers = {
@@ -285,7 +295,7 @@ class Fleet:
     def enrol(self, device_id: str, segment: str, role: str = "kiosk", **settings: Any) -> Agent:
         """Enrol a device with a token of its own; `settings` are its `agent.json`."""
         agent = Agent(device_id, segment, self.folder / "devices" / device_id, held_port())
-        agent.state.mkdir(parents=True)
+        agent.state.mkdir(parents=True, exist_ok=True)
         (agent.state / "device.env").write_text(f"PORT={agent.port}\n")
         if settings:
             (agent.state / "agent.json").write_text(json.dumps(settings))
@@ -312,12 +322,12 @@ class Fleet:
             )
         return (done.stdout + done.stderr).decode()
 
-    def start(self, agent: Agent) -> None:
-        """Start a device's agent."""
+    def start(self, agent: Agent, **environment: str) -> None:
+        """Start a device's agent, with more in its environment than there is."""
         with (self.folder / f"{agent.device_id}.log").open("ab") as log:
             agent.process = subprocess.Popen(
                 [BIN / "flaghoist-edge", "run", "--state", agent.state],
-                env=_edge_environment(),
+                env=_edge_environment() | environment,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
