@@ -32,6 +32,7 @@ from hub.governance.service import Governance
 from hub.idempotency import Answers, Idempotency
 from hub.live import LiveController
 from hub.metrics import Metrics, MetricsController
+from hub.problemdocs import ProblemDocs
 from hub.problems import HANDLERS
 from hub.recovery.routes import ChaosController, CommandsController, RecoveryController
 from hub.recovery.service import Recovery
@@ -156,6 +157,7 @@ def application(
             MetricsController,
         ],
         dependencies={name: provide(value) for name, value in injected.items()},
+        plugins=[ProblemDocs()],
         guards=[guard(authenticator, throttle)],
         request_class=StrictRequest,
         middleware=[Idempotency(Answers(services.store, lambda: services.clock.now()), authenticator)],

@@ -197,6 +197,19 @@ def test_every_kind_on_the_wire_has_a_schema(world: World) -> None:
         assert schema["$id"] == f"flaghoist:{entry['name']}:{entry['version']}"
 
 
+def test_the_openapi_document_tells_which_errors_a_route_answers_with(world: World) -> None:
+    paths = world.client.get("/docs/openapi.json").json()["paths"]
+    for method, path in sorted(handlers(world)):
+        operation = paths[re.sub(r":\w+\}", "}", path)][method.lower()]
+        for headers in ({}, {"Authorization": ""}):
+            answer = world.client.request(method, filled(path), headers=headers)
+            if answer.status_code < 400:
+                continue
+            told = operation["responses"].get(str(answer.status_code))
+            assert told is not None, f"{method} {path} answers {answer.status_code}"
+            assert "application/problem+json" in told["content"]
+
+
 def test_the_openapi_document_names_every_route(world: World) -> None:
     paths = world.client.get("/docs/openapi.json").json()["paths"]
     assert len(paths) > 20 and "/releases/{release_id}/promote" in paths
