@@ -18,6 +18,7 @@ from edge.storage.spool import Spool
 from edge.storage.state import Pending
 from topics import codec
 from topics.channels import BY_NAME
+from topics.errors import DecodeError
 from topics.messages import DURABLE_TYPES, Message, Receipt, Status
 
 WINDOW: Final = 16
@@ -104,7 +105,13 @@ class Outbound:
     def take(self, source: str, pending: list[Pending]) -> bool:
         """Move an outbox into the spool and send it; False when some of it must stay. Raises `OSError`."""
         for report in pending:
-            if not self._spool.append(source, report.serial, report.channel, _encoder(report)):
+            try:
+                encode = _encoder(report)
+            except DecodeError as error:
+                # It would be refused by the hub as well, and must not keep the agent from its work for ever.
+                log.warning("a report that nobody could read is left out: %s: %s", report.channel, error)
+                continue
+            if not self._spool.append(source, report.serial, report.channel, encode):
                 return False
         self.pump()
         return True

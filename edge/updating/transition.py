@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 from edge.storage import records, state
 from edge.storage.state import State
 from topics import lifecycle
 from topics.messages import Boot, UpdateResult, UpdateState
+
+MOST_MS: Final = 30 * 86_400_000
+"""Longest phase that is told of, in ms: as long as a rollout may wait for a device at most."""
 
 
 def step(
@@ -29,9 +32,9 @@ def step(
     if not begin:
         lifecycle.advance(update.state, following)
         spent = max(0, wall - update.entered)
-        update = records.changed(
-            update, state=following, entered=wall, phases={**update.phases, update.state: spent}
-        )
+        # What a clock that was put right makes of a phase is no duration, and more years than a report may hold.
+        phases = update.phases if spent > MOST_MS else {**update.phases, update.state: spent}
+        update = records.changed(update, state=following, entered=wall, phases=phases)
     changed = records.changed(base, update=update)
     if following not in lifecycle.DURABLE:
         return changed

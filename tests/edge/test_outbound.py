@@ -67,6 +67,14 @@ def test_reports_made_offline_go_out_in_order_at_the_next_connection(desk: Desk)
     assert [message.at for message in desk.link.of("update-result")] == [1, 2, 3]
 
 
+def test_a_report_that_nobody_could_read_keeps_no_later_one_back(desk: Desk) -> None:
+    """D8. An agent that ended by it would end by it at every start."""
+    assert desk.outbound.take("update:1", [Pending(1, "update-result", b"\xc1")])
+    desk.report(2)
+    desk.connect()
+    assert [message.at for message in desk.link.of("update-result")] == [2]
+
+
 def test_a_puback_forgets_nothing_and_a_receipt_does(desk: Desk) -> None:
     desk.connect()
     desk.report(1)
