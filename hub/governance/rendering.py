@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -33,6 +33,7 @@ COLUMNS: Final[Mapping[Table, tuple[str, ...]]] = {
         "refused",
     ),
 }
+NUMBERS: Final = frozenset({"devices", *FINDINGS, "n", "committed", "failed", "rolled_back", "refused"})
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
 _environment: Final = Environment(
@@ -71,12 +72,8 @@ def as_page(report: Mapping[str, Any]) -> str:
     """Return the report as one HTML page that needs nothing else, for a screen or for paper."""
     tables = {name: rows(report, name) for name in COLUMNS}
     return _environment.get_template("compliance.html").render(
-        report=report, tables=tables, columns=COLUMNS, findings=FINDINGS, words=_words
+        report=report, tables=tables, columns=COLUMNS, findings=FINDINGS, numbers=NUMBERS
     )
-
-
-def _words(names: Iterable[str]) -> list[str]:
-    return [name.replace("_", " ") for name in names]
 
 
 def _plain(value: Any) -> Any:
