@@ -62,6 +62,9 @@ class Seen(NamedTuple):
     ended: str
 
 
+NAMES: Final = ("shop-1", "shop-2", "shop-3")
+
+
 class GameDay:
     """A fleet of three real devices in canary, behind a network that can be cut."""
 
@@ -84,7 +87,7 @@ class GameDay:
         """Run hub and devices, all on a first good release, until the `with` ends."""
         with self.relay, self.fleet.ready():
             try:
-                for name in ("shop-1", "shop-2", "shop-3"):
+                for name in NAMES:
                     self.fleet.start(self.fleet.enrol(name, "canary", **SETTINGS))
                 self.good(*self.agents)
                 yield self
@@ -93,8 +96,8 @@ class GameDay:
 
     @property
     def agents(self) -> list[Agent]:
-        """The real devices."""
-        return list(self.fleet.agents.values())
+        """The real devices that every scenario finds; what one adds for itself is not among them."""
+        return [self.fleet.agents[name] for name in NAMES]
 
     # What a scenario is made of
 
