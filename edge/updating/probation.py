@@ -2,8 +2,9 @@
 
 Every `probe_interval_seconds` for `probation_seconds`: the hook's `probe`, the release's own `validate/`
 scripts, and the machine. A service needs a moment to come up, so until everything was well once, failures are
-borne for `GRACE` of the time (at most `MAX_GRACE` s); "try later" (75) is borne for all of it. The last round
-must be well throughout.
+borne for `GRACE` of the time (at most `MAX_GRACE` s); "try later" (75) is borne for all of it, and at its end for
+`LATE_ROUNDS` more: a machine that for a moment can start no check condemns no release. The last round must be well
+throughout.
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ from topics.bundle import BundleInfo
 
 GRACE: Final = 0.5
 MAX_GRACE: Final = 30.0
+LATE_ROUNDS: Final = 3
+"""Rounds beyond the end in which a check that could not be made may still be."""
+LEAST_LATE: Final = 1.0
+"""Seconds that they take at the least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +72,15 @@ def judge(
     while True:
         finding = round_()
         passed = steady() - start
-        last = passed >= seconds
+        if not finding.problem and passed >= seconds:
+            return ""
         was_well = was_well or not finding.problem
-        borne = not last and (finding.later or (not was_well and passed < grace))
+        # At the end, a check that could not be made says nothing of the release: it is made again.
+        end = seconds + max(LATE_ROUNDS * interval, LEAST_LATE) if finding.later else seconds
+        borne = passed < end and (finding.later or (not was_well and passed < grace))
         if finding.problem and not borne:
             return finding.problem
-        if last:
-            return ""
-        sleep(max(0.0, min(interval, seconds - passed)))
+        sleep(min(interval, end - passed))
 
 
 def look(paths: Paths, settings: Settings, hooks: Hooks, place: Place, scripts: list[Path]) -> Finding:

@@ -74,8 +74,11 @@ class Standing(Work):
                 self._save(inspect_at=inspection.planned(self._state, now, interval, share).inspect_at)
             return False
         found = left = self._differences(release)
-        content = False
+        content, due = False, self._state.again
         if found and self._state.inspect == "repair":
+            # What was loaded from a file that is put back is still in memory. Said beforehand: after a power cut in the
+            # middle there may be nothing left to put back, and the release has to be started again all the same.
+            self._save(again=True)
             fetcher = self._tools.fetcher(self._state.update.sources if self._state.update else [])
             before = self._state.previous.release.id if self._state.previous else None
             held = [each for each in (before, release.id) if each]
@@ -88,8 +91,7 @@ class Standing(Work):
             left = self._differences(release)
         planned = inspection.planned(self._state, now, interval, share)
         self._state = inspection.reported(planned, found, left, now, self._memory.boot)
-        # What was loaded from a file that has been put back is still in memory.
-        self._save(again=self._state.again or content)
+        self._save(again=due or content)
         self._tools.tell()
         return content
 

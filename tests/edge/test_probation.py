@@ -17,7 +17,9 @@ ROWS = [
     pytest.param([BAD] * 6, 10, "broken", 6, id="not up after the grace"),
     pytest.param([OK, BAD], 10, "broken", 2, id="breaks after it was well"),
     pytest.param([*[LATER] * 10, OK], 10, "", 11, id="later for all but the last round"),
-    pytest.param([LATER] * 11, 10, "warming up", 11, id="later to the end"),
+    pytest.param([LATER] * 14, 10, "warming up", 14, id="later to the end, and beyond it"),
+    pytest.param([*[OK] * 10, LATER, OK], 10, "", 12, id="later at the end, well right after it"),
+    pytest.param([*[OK] * 10, LATER, BAD], 10, "broken", 12, id="later at the end, broken right after it"),
     pytest.param([*[OK] * 10, BAD], 10, "broken", 11, id="breaks in the last round"),
     pytest.param([OK, LATER, *[OK] * 9], 10, "", 11, id="later in between"),
 ]
