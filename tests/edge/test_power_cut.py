@@ -163,7 +163,7 @@ def test_quick_power_cycles_do_not_condemn_a_good_release(tmp_path: Path, source
         os.waitpid(pid, 0)
         box.start()
     box.online()
-    assert box.results()[-1] == ("rolled_back", new.id)
+    assert ("rolled_back", new.id) in box.results(), "on a slow machine the next try may be over by now"
     assert box.state.failed == []
     box.pass_time(lambda: box.state.running_id == new.id)
     box.close()
