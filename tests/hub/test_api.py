@@ -201,7 +201,10 @@ def test_the_openapi_document_tells_which_errors_a_route_answers_with(world: Wor
     paths = world.client.get("/docs/openapi.json").json()["paths"]
     for method, path in sorted(handlers(world)):
         operation = paths[re.sub(r":\w+\}", "}", path)][method.lower()]
-        for headers in ({}, {"Authorization": ""}):
+        # A stream that is let in has no end.
+        for headers in (
+            ({"Authorization": ""}, {}) if not path.endswith("/events") else ({"Authorization": ""},)
+        ):
             answer = world.client.request(method, filled(path), headers=headers)
             if answer.status_code < 400:
                 continue
