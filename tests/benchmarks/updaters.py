@@ -6,8 +6,12 @@ seen to refuse a wrapping with one byte changed before its time counts as that o
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
+import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -102,13 +106,23 @@ def _until_judged(folder: Path) -> float:
     """
     began = time.perf_counter()
     command = ["swupdate", "-c", "-v", "-H", "bench:1.0", "-k", "cert.pem", "-i", "bench.swu"]
-    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as program:
-        assert program.stdout is not None
-        judged = None
-        for line in program.stdout:
-            if b"Valid image found" in line:
-                judged = time.perf_counter() - began
-    if judged is None:
+    with subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+    ) as program:
+        # Once it has judged it may wait for itself for ever, its child with it; nor may it hang before that.
+        deadline = threading.Timer(120, os.killpg, (program.pid, signal.SIGKILL))
+        deadline.start()
+        try:
+            assert program.stdout is not None
+            said = next(
+                (line for line in program.stdout if b"Valid image" in line or b"Image invalid" in line), b""
+            )
+            judged = time.perf_counter() - began
+        finally:
+            deadline.cancel()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(program.pid, signal.SIGKILL)
+    if b"Valid image" not in said:
         raise RuntimeError("swupdate does not call the image valid")
     return judged
 
