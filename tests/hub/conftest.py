@@ -21,3 +21,11 @@ def world(bare: World) -> World:
     """A hub with its root of trust."""
     bare.trust_root()
     return bare
+
+
+@pytest.fixture
+def hub(world: World) -> World:
+    """A hub with one device, shop-1, that was heard of."""
+    world.device("shop-1")
+    world.heartbeat("shop-1")
+    return world

@@ -3,29 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
 from hub.recovery.rules import REQUIRED
-from tests.hub.world import SPOOL, World, world
+from tests.hub.world import SPOOL, World
 from topics.documents import Desired
 from topics.messages import CommandResult, Drift, DriftItem, Probes, Recovery
 
 HOUR = 3_600_000
 _numbers = itertools.count(10_000)
-
-
-@pytest.fixture
-def hub(tmp_path: Path) -> Iterator[World]:
-    with world(tmp_path) as made:
-        made.trust_root()
-        made.device("shop-1")
-        made.heartbeat("shop-1")
-        yield made
 
 
 def report(hub: World, kind: type[Any], device_id: str = "shop-1", **fields: Any) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +17,6 @@ from topics.messages import CommandResult, Recovery
 
 DAY = 86_400_000
 _numbers = itertools.count(10_000)
-
-
-@pytest.fixture
-def hub(tmp_path: Path) -> Iterator[World]:
-    with world(tmp_path) as made:
-        made.trust_root()
-        made.device("shop-1")
-        made.heartbeat("shop-1")
-        yield made
 
 
 def post(hub: World, path: str, **body: Any) -> Any:
