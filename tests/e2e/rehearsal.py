@@ -109,4 +109,4 @@ def halted(fleet: Fleet, release: str, *, seconds: float) -> dict[str, Any]:
         return row if row.get("began") and not row["in_progress"] and len(looks) > QUIET_LOOKS else {}
 
     until("a halt", lambda: fleet.get(f"/releases/{release}").get("state") == "halted", seconds=seconds)
-    return until("the end of what had begun", settled, seconds=90)
+    return until("the end of what had begun", settled, seconds=180)
