@@ -12,12 +12,13 @@ from edge.updating import stage
 from tests.kills.device import OLD, ordered_repair
 from tests.kills.record import sent
 from tests.kills.strace import Place, traced
-from tests.kills.ward import EVERYTHING, TASKS_BY_NAME, Ward
+from tests.kills.ward import EVERYTHING, TASKS_BY_NAME, Ward, only
 
 DISK = ("ENOSPC", "EIO", "EROFS", "EDQUOT")
 NETWORK = ("ECONNRESET", "ETIMEDOUT", "EIO")
 PROCESS = ("EAGAIN", "ENOMEM")
 SAMPLE = 3
+"""Failures in the quick suite."""
 
 
 def errors(call: str) -> tuple[str, ...]:
@@ -77,7 +78,7 @@ def ways(ward: Ward) -> Iterator[tuple[Place, str]]:
 
 
 @traced
-@TASKS_BY_NAME
+@only("into safe mode")
 def test_some_failing_calls_lose_nothing_and_wedge_nothing(ward: Ward) -> None:
     everywhere(ward, random.Random(ward.master.task.name).sample(list(ways(ward)), SAMPLE))
 

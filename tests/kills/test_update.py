@@ -9,10 +9,10 @@ import pytest
 
 from tests.kills.record import sent
 from tests.kills.strace import Place, places, traced
-from tests.kills.ward import TASKS_BY_NAME, Ward
+from tests.kills.ward import TASKS_BY_NAME, Ward, only
 
-SAMPLE = 4
-"""Places of each task in the quick suite."""
+SAMPLE = 3
+"""Places in the quick suite."""
 
 
 def killed(ward: Ward, place: Place) -> None:
@@ -44,7 +44,7 @@ def everywhere(ward: Ward, chosen: list[Place]) -> None:
 
 
 @traced
-@TASKS_BY_NAME
+@only("file by file")
 def test_killed_at_some_system_calls_it_ends_with_one_whole_release_told_once(ward: Ward) -> None:
     everywhere(ward, random.Random(ward.master.task.name).sample(ward.places, SAMPLE))
 

@@ -20,6 +20,12 @@ TASKS_BY_NAME: Final = pytest.mark.parametrize(
 )
 
 
+def only(name: str) -> pytest.MarkDecorator:
+    """One task, for the quick suite; the heavy one goes through all of them."""
+    (task,) = (task for task in TASKS if task.name == name)
+    return pytest.mark.parametrize("ward", [pytest.param(task, id=name)], indirect=True)
+
+
 class Ward:
     """A task, ready to be done and to go wrong as often as one likes. `places` are those of its update process."""
 
