@@ -25,14 +25,19 @@ LIMIT: Final = 2048
 _HEADER: Final = b'{"alg":"EdDSA","typ":"JWT"}'
 
 
-class Claims(msgspec.Struct, frozen=True):
-    """Who calls (`sub`), whom (`aud`: `flaghoist:<fleet>`), when and until when (s), and a unique id."""
+class Claims(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Who calls (`sub`), whom (`aud`: `flaghoist:<fleet>`), when and until when (s), and a unique id.
+
+    `body` is the SHA-256 of the request's body, lower-case hex: who reads the token along can send that body again
+    and no other. "" in tokens of reading requests, and of agents that do not know of it.
+    """
 
     sub: DeviceId
     aud: Name
     iat: Seconds
     exp: Seconds
     jti: Annotated[str, Meta(pattern=r"^[!-~]{1,64}\Z")]
+    body: Annotated[str, Meta(pattern=r"^(?:[0-9a-f]{64})?\Z")] = ""
 
 
 def audience(fleet: str) -> str:

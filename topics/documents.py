@@ -20,6 +20,7 @@ from topics.fields import (
     Fleet,
     Integer,
     KeyId,
+    LongText,
     Millis,
     Name,
     PublicKey,
@@ -153,7 +154,8 @@ class Command(Document, frozen=True, kw_only=True):
 class Desired(Document, frozen=True, kw_only=True):
     """One device's own desired state with its pending commands, signed by the deployment key.
 
-    `quarantine` is why the hub holds the device's updates back, "" while it does not.
+    `quarantine` is why the hub holds the device's updates back, "" while it does not. `cas` are the SHA-256 of the
+    CAs (DER) that a device has to know its broker by; empty as long as that is the one it was enrolled with.
     """
 
     to: Name
@@ -171,6 +173,7 @@ class Desired(Document, frozen=True, kw_only=True):
     quarantine: Text = ""
     tags: dict[Name, Name] = {}
     commands: Annotated[list[Command], Meta(max_length=32)] = []
+    cas: Annotated[list[Sha256], Meta(max_length=8)] = []
 
 
 class Config(Document, frozen=True, kw_only=True):
@@ -186,6 +189,20 @@ class Config(Document, frozen=True, kw_only=True):
     mqtt_port: Annotated[int, Meta(ge=1, le=65_535)]
     http_url: Text
     update_interval: Annotated[int, Meta(ge=5, le=7 * 86_400)] = 300
+
+
+class Credentials(Document, frozen=True, kw_only=True):
+    """A device's certificate and the CAs that it knows its broker by (PEM, one after the other), signed by the
+    deployment key: HTTP may go over a network that anybody changes. `nonce` is that of the request it answers.
+    """
+
+    to: Name
+    fleet: Fleet
+    device_id: DeviceId
+    issued_at: Millis
+    nonce: Annotated[bytes, Meta(max_length=64)]
+    certificate_pem: LongText
+    ca_pem: LongText
 
 
 class Checkpoint(Document, frozen=True, kw_only=True):

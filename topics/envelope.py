@@ -20,7 +20,7 @@ from topics.errors import DecodeError, TrustError
 from topics.fields import KeyId, Name, Signature
 
 MAX_SIGNATURES: Final = 16
-KINDS: Final = ("root", "release", "manifest", "desired", "config", "checkpoint")
+KINDS: Final = ("root", "release", "manifest", "desired", "config", "credentials", "checkpoint")
 """Kinds of signed documents; anything else is refused as `unknown_type`."""
 
 

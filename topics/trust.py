@@ -1,7 +1,7 @@
 """What a device believes, and the only way to change it.
 
-`TrustState` is a value; `advance_root`, `accept_manifest`, `accept_desired` and `accept_config` take bytes
-and either return a new state and the document, or raise `TrustError` with the check that refused. Rules:
+`TrustState` is a value; `advance_root`, `accept_manifest`, `accept_desired`, `accept_config` and `accept_credentials`
+take bytes and either return a new state and the document, or raise `TrustError` with the check that refused. Rules:
 
  1. Size before anything, type and signatures before the payload is parsed.
  2. Root N+1 needs the thresholds of N and of N+1, one step at a time, same fleet.
@@ -28,11 +28,13 @@ import msgspec
 
 from topics import codec, envelope
 from topics.channels import DESIRED, MANIFEST, MANIFEST_LIMIT, RELEASE_LIMIT
-from topics.documents import Config, Desired, Manifest, Release, Root, TrustRole
+from topics.documents import Config, Credentials, Desired, Manifest, Release, Root, TrustRole
 from topics.envelope import open_envelope
 from topics.errors import DecodeError, TrustError
 
 ROOT_LIMIT: Final = 16 * 1024
+CREDENTIALS_LIMIT: Final = 48 * 1024
+"""Two texts of 16 KiB, and what is around them."""
 T = TypeVar("T")
 
 AHEAD_LIMIT_MS: Final = 86_400_000
@@ -210,6 +212,19 @@ def accept_config(state: TrustState, device_id: str, data: bytes) -> Config:
     own_topic = DESIRED.topic(state.fleet, id=config.device_id)
     _check_address(state, DESIRED.topic(state.fleet, id=device_id), config.to, own_topic, config.fleet)
     return config
+
+
+def accept_credentials(state: TrustState, device_id: str, data: bytes, nonce: bytes) -> Credentials:
+    """Return the certificate and CAs that answer the request with `nonce`, which makes them fresh."""
+    payload = _deployment_payload(state, data, "credentials", CREDENTIALS_LIMIT)
+    credentials = _parse(payload, Credentials, CREDENTIALS_LIMIT)
+    own_topic = DESIRED.topic(state.fleet, id=credentials.device_id)
+    _check_address(
+        state, DESIRED.topic(state.fleet, id=device_id), credentials.to, own_topic, credentials.fleet
+    )
+    if credentials.nonce != nonce:
+        raise TrustError("replayed", "credentials that answer another request")
+    return credentials
 
 
 def open_release(root: Root, data: bytes, *, role: str | None = None) -> Release:

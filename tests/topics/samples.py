@@ -14,7 +14,7 @@ import msgspec
 
 from tests.topics import kit
 from topics import codec, schema
-from topics.documents import Command, Requires, RootChain, Window
+from topics.documents import Command, Credentials, Requires, RootChain, Window
 from topics.enrolment import RegisterAnswer, RegisterChallenge, RegisterRequest
 from topics.messages import (
     Attempt,
@@ -32,6 +32,7 @@ from topics.messages import (
     UpdateResult,
     Verdict,
 )
+from topics.renewal import CertificateRequest
 
 GOLDEN: Final = Path(__file__).parent / "golden" / "v1"
 SCHEMAS: Final = Path(schema.__file__).parent / "v1"
@@ -162,8 +163,19 @@ SAMPLES: Final[dict[str, msgspec.Struct]] = {
                 id="c-17", kind="redeploy", expires_at=kit.NOW + kit.DAY, release=SEVEN, args={"why": "test"}
             )
         ],
+        cas=["c" * 64, "d" * 64],
     ),
     "config": kit.config(update_interval=60),
+    "credentials": Credentials(
+        to=kit.DESIRED_TOPIC,
+        fleet=kit.FLEET,
+        device_id=kit.DEVICE,
+        issued_at=kit.NOW,
+        nonce=b"n" * 32,
+        certificate_pem="-----BEGIN CERTIFICATE-----",
+        ca_pem="-----BEGIN CERTIFICATE-----",
+    ),
+    "certificate-request": CertificateRequest(nonce=b"n" * 32, certificate="a" * 64, cas=["b" * 64]),
     "trust-root": RootChain(roots=[kit.signed_root(), kit.signed_root(2)]),
     "register-request": RegisterRequest(
         token_id="0" * 32,

@@ -42,7 +42,7 @@ def test_golden_body_is_read_and_written_as_ever(kind: str, suffix: str) -> None
     assert codec.decode(golden, type(sample), limit=len(golden)) == sample, "the first byte says which format"
 
 
-@pytest.mark.parametrize("kind", ["root", "release", "manifest", "desired", "config"])
+@pytest.mark.parametrize("kind", ["root", "release", "manifest", "desired", "config", "credentials"])
 def test_golden_signed_payload_is_read_by_the_strict_decoder(kind: str) -> None:
     golden = (GOLDEN / f"{kind}.msgpack").read_bytes()
     assert codec.decode_signed(golden, type(SAMPLES[kind]), limit=len(golden)) == SAMPLES[kind]

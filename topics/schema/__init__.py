@@ -6,9 +6,10 @@ from typing import Any, Final
 
 import msgspec
 
-from topics.documents import Config, Desired, Manifest, Release, Root, RootChain
+from topics.documents import Config, Credentials, Desired, Manifest, Release, Root, RootChain
 from topics.enrolment import RegisterAnswer, RegisterChallenge, RegisterRequest
 from topics.messages import UPLINK_TYPES, Receipt
+from topics.renewal import CertificateRequest
 
 KINDS: Final[dict[str, tuple[int, type[msgspec.Struct]]]] = {
     **{name: (1, kind) for name, kind in UPLINK_TYPES.items()},
@@ -18,6 +19,8 @@ KINDS: Final[dict[str, tuple[int, type[msgspec.Struct]]]] = {
     "manifest": (1, Manifest),
     "desired": (1, Desired),
     "config": (1, Config),
+    "credentials": (1, Credentials),
+    "certificate-request": (1, CertificateRequest),
     "trust-root": (1, RootChain),
     "register-request": (1, RegisterRequest),
     "register-challenge": (1, RegisterChallenge),
