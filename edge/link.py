@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import ssl
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from edge.keepalive import Keepalive
 from edge.machine import clock
 from topics.codec import MSGPACK
 
@@ -76,10 +78,20 @@ Event = Connected | Disconnected | Received | Published
 class MqttLink:
     """One connection at a time. `Link` of `edge.outside`, plus what the runner needs."""
 
-    def __init__(self, host: str, port: int, client_id: str, keepalive: int) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        client_id: str,
+        keepalive: int,
+        *,
+        steady: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`keepalive` is in seconds, `steady` a monotonic clock in s."""
         self._host, self._port = host, port
         self._client_id = client_id
-        self._keepalive = keepalive
+        self._keepalive, self._steady = keepalive, steady
+        self._silence: Keepalive | None = None
         self._client: mqtt.Client | None = None
         self._events: list[Event] = []
         self._answer_by: float | None = None
@@ -108,7 +120,7 @@ class MqttLink:
         limits = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         limits.MaximumPacketSize = PACKET_LIMIT
         self._client = client
-        self._answer_by = None
+        self._answer_by = self._silence = None
         self._most_aliases, self._aliases = 0, {}
         try:
             client.connect(self._host, self._port, self._keepalive, properties=limits)
@@ -116,7 +128,7 @@ class MqttLink:
             self._client = None
             self._events.append(Disconnected(f"{error}{clock.blamed(error)}"))
         else:
-            self._answer_by = time.monotonic() + ANSWER_SECONDS
+            self._answer_by = self._steady() + ANSWER_SECONDS
 
     def events(self) -> list[Event]:
         """Return what has happened since the last call."""
@@ -134,12 +146,10 @@ class MqttLink:
 
     @property
     def deadline(self) -> float | None:
-        """When `misc` is wanted, on the monotonic clock: once either side has been silent for the keepalive."""
-        client = self._client
-        if client is None or client.socket() is None:
+        """When `misc` is wanted, on the monotonic clock."""
+        if self.socket() is None:
             return None
-        silent_at = self._silent_at(client)
-        return silent_at if self._answer_by is None else min(silent_at, self._answer_by)
+        return self._answer_by if self._silence is None else self._silence.deadline
 
     def readable(self) -> None:
         """Read what is there."""
@@ -148,6 +158,8 @@ class MqttLink:
             if client is None or sock is None:
                 return
             self._check(client.loop_read())
+            if self._silence is not None:
+                self._silence.heard(self._steady())
             # paho reads any size that is announced; a broker that we do not trust may not fill our memory.
             if client._in_packet["to_process"] > PACKET_LIMIT:
                 self.drop("the broker sends a packet larger than any of ours")
@@ -169,16 +181,23 @@ class MqttLink:
 
     def misc(self) -> None:
         """Send pings and notice a silent broker, when it is time to."""
-        now = time.monotonic()
+        now = self._steady()
         if self._answer_by is not None and now >= self._answer_by:
             self._answer_by = None
             self.drop("the broker took the connection and does not answer")
-        if self._client and now >= self._silent_at(self._client):
-            self._check(self._client.loop_misc())
+        if self._client is None or self._silence is None:
+            return
+        match self._silence.due(now):
+            case "ping":
+                # Not by paho's own rule: it overlooks what it sends itself, and so pings beside every heartbeat.
+                self._check(self._client._send_pingreq())
+                self._sent(asks=True)
+            case "dead":
+                self.drop("the broker has fallen silent")
 
-    def _silent_at(self, client: mqtt.Client) -> float:
-        # paho looks only when it is asked, and tells nobody when to; waking again and again would cost more than pings.
-        return min(client._last_bytes_received, client._last_msg_out) + self._keepalive
+    def _sent(self, *, asks: bool) -> None:
+        if self._silence is not None:
+            self._silence.sent(self._steady(), asks=asks)
 
     def publish(self, topic: str, body: bytes, *, qos: int, retain: bool) -> int | None:
         """Send; see `edge.outside.Link`."""
@@ -187,7 +206,10 @@ class MqttLink:
         properties = _typed(PacketTypes.PUBLISH)
         topic = self._short(topic, properties)
         info = self._client.publish(topic, body, qos=qos, retain=retain, properties=properties)
-        return info.mid if info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS else None
+        if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
+            return None
+        self._sent(asks=qos > 0)
+        return info.mid
 
     def _short(self, topic: str, properties: Properties) -> str:
         """Return "" for a topic that the broker knows by a number by now, which goes into `properties`.
@@ -206,11 +228,13 @@ class MqttLink:
         """Ask for topics, in this order: the root must come before what it signs for."""
         if self._client:
             self._client.subscribe(topics)
+            self._sent(asks=True)
 
     def unsubscribe(self, topics: list[str]) -> None:
         """Ask for topics no more."""
         if self._client:
             self._client.unsubscribe(topics)
+            self._sent(asks=True)
 
     def drop(self, reason: str) -> None:
         """End the connection without a goodbye."""
@@ -240,6 +264,9 @@ class MqttLink:
             self._lost(f"the broker refused the connection: {code}")
         else:
             self._answer_by = None
+            # A broker may ask for another keepalive than ours.
+            seconds = getattr(props, "ServerKeepAlive", 0) or self._keepalive
+            self._silence = Keepalive(seconds, self._steady())
             self._most_aliases = getattr(props, "TopicAliasMaximum", 0)
             self._events.append(Connected())
 
