@@ -38,7 +38,9 @@ def aftermath(message: Durable) -> Literal["drift", "safe_mode", ""] | None:
 def put_aftermaths(tx: Tx, heard: Iterable[Heard], now: int) -> set[str]:
     """Let reports about a release under way count against the success that came before; return the releases.
 
-    An older report than the last one never counts, so late and repeated ones change nothing.
+    A check of drift that is older than the last report never counts, so late and repeated ones change nothing.
+    Safe mode is never taken back, so it counts late as well, unless the device told of the same release since then:
+    it was of an earlier attempt.
     """
     changed = set()
     for device_key, message in heard:
@@ -88,9 +90,12 @@ UPDATE attempts SET
     aftermath = CASE WHEN attempts.aftermath = 'safe_mode' THEN 'safe_mode' ELSE :what END,
     epoch = CASE WHEN :what = '' OR attempts.aftermath = 'safe_mode' THEN attempts.epoch
         ELSE (SELECT releases.epoch FROM releases WHERE releases.id = :release) END,
-    updated_at = :now, aftermath_spool = :spool, aftermath_n = :n
+    updated_at = :now, aftermath_spool = :spool,
+    aftermath_n = CASE WHEN aftermath_spool = :spool AND aftermath_n > :n THEN aftermath_n ELSE :n END
 WHERE release_id = :release AND device_key = :device_key AND state = 'committed'
-    AND (aftermath_spool <> :spool OR aftermath_n < :n)
+    AND (aftermath_spool <> :spool OR aftermath_n < :n OR (:what = 'safe_mode' AND NOT EXISTS (
+        SELECT 1 FROM reports WHERE reports.device_key = :device_key AND reports.spool = :spool
+            AND reports.n > :n AND reports.kind = 'update-result' AND reports.release_id = :release)))
     AND EXISTS (SELECT 1 FROM releases
         WHERE releases.id = :release AND releases.state IN ('rolling', 'paused', 'halted'))
 """

@@ -1,6 +1,7 @@
 """The decisions of recovery, pure: who is held back, who is let go, and who may be given a release again.
 
-A device is held in quarantine by one rule at a time, the first that found it:
+A device is held in quarantine by one rule at a time, the first that found it; safe mode takes over from other rules,
+since a device that was in it has more to prove, and from a person never:
 
 | rule | holds a device back when | lets it go when |
 | --- | --- | --- |
@@ -165,6 +166,14 @@ def may_go(held: Held) -> str:
     if held.rule == "restarts":
         return "its diagnostics pass an hour later" if sound_at >= held.since + HOUR_MS else ""
     return ""
+
+
+def takes_over(held_by: str, found: Iterable[Rule]) -> Rule | None:
+    """Return which of the rules that `found` something holds a device from now on; `held_by` is "" for a free one."""
+    named = set(found)
+    if held_by in ("failures", "drift", "restarts"):
+        return "safe_mode" if "safe_mode" in named else None
+    return None if held_by else next((name for name in RULES if name in named), None)
 
 
 def is_storm(quarantined: int, devices: int, limits: Limits) -> bool:

@@ -87,17 +87,17 @@ class Watch:
 
     def _decide(self, tx: Tx, device: Row, found: dict[Rule, str], now: int) -> bool:
         """Hold a device back or let it go; return whether either happened."""
-        if device["quarantine_rule"]:
-            why = rules.may_go(known.held(tx, device, Past(tx, device["key"])))
-            if why:
-                holding.let_go(tx, device, why, _by(device["quarantine_rule"]), now)
-            return bool(why)
-        first = next((name for name in rules.RULES if name in found), None)
-        if first is None:
+        first = rules.takes_over(device["quarantine_rule"], found)
+        if first is not None:
+            holding.hold(tx, device, first, found[first], _by(first), now)
+            holding.tell_storm(tx, device["role"], self._limits, rule("storm"), now)
+            return True
+        if not device["quarantine_rule"]:
             return False
-        holding.hold(tx, device, first, found[first], _by(first), now)
-        holding.tell_storm(tx, device["role"], self._limits, rule("storm"), now)
-        return True
+        why = rules.may_go(known.held(tx, device, Past(tx, device["key"])))
+        if why:
+            holding.let_go(tx, device, why, _by(device["quarantine_rule"]), now)
+        return bool(why)
 
     def _count_failures(self, tx: Tx, device: Row, found: dict[Rule, str]) -> None:
         count = known.failures_in_a_row(tx, device["key"])

@@ -6,10 +6,12 @@ import os
 import signal
 
 import psutil
+import pytest
 
 from tests.e2e.fleet import Fleet, until
 
 
+@pytest.mark.heavy
 def test_a_rollout_survives_the_hub_killed_before_it_and_mosquitto_killed_within_it(fleet: Fleet) -> None:
     agents = [
         fleet.enrol("shop-1", "canary"),

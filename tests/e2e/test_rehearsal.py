@@ -30,6 +30,7 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
         yield made
 
 
+@pytest.mark.heavy
 def test_a_release_that_fails_on_some_halts_and_nobody_begins_who_has_heard_of_it(fleet: Fleet) -> None:
     release = publish(fleet, 1, spread=10)
     with Rehearsal(fleet, 50, "--fail", "20%", "--seconds-per-step", "0.3") as rehearsal:

@@ -224,6 +224,23 @@ def test_safe_mode_is_not_taken_back(world: World) -> None:
     assert canary(world, release)["safe_mode"] == 1
 
 
+def test_safe_mode_that_is_told_late_counts_although_a_clean_check_came_before(world: World) -> None:
+    release = rolling(world)
+    world.result("canary-0", release, "committed")
+    drift(world, "canary-0", release, 2, items=[])
+    safe_mode(world, "canary-0", release, 1)
+    assert canary(world, release)["safe_mode"] == 1
+    drift(world, "canary-0", release, 1, items=DIFFERENCE)
+    assert canary(world, release)["safe_mode"] == 1
+
+
+def test_safe_mode_of_an_earlier_attempt_says_nothing_of_the_one_that_succeeded(world: World) -> None:
+    release = rolling(world)
+    world.result("canary-0", release, "committed", attempt=2, n=LATER + 2)
+    safe_mode(world, "canary-0", release, 1)
+    assert (canary(world, release)["committed"], canary(world, release)["safe_mode"]) == (1, 0)
+
+
 def test_r12_reports_that_come_twice_or_late_count_once_and_change_nothing_back(world: World) -> None:
     release = rolling(world)
     world.result("canary-0", release, "committed")

@@ -130,6 +130,28 @@ def test_a_drift_that_stays_for_a_day_holds_a_device_back_until_it_is_gone(hub: 
     assert rule(hub) is None
 
 
+def test_a_device_held_for_its_drift_that_enters_safe_mode_is_let_go_by_its_diagnostics_only(
+    hub: World,
+) -> None:
+    report(hub, Drift, items=[DriftItem(path="files/a", what="hash")])
+    hub.now += 25 * HOUR
+    hub.watch.look()
+    assert rule(hub) == "drift"
+    enters(hub)
+    assert (rule(hub), told(hub).quarantine) == ("safe_mode", "safe_mode: three failures")
+    leaves(hub)
+    report(hub, Drift)
+    assert rule(hub) == "safe_mode"
+    diagnoses(hub)
+    assert rule(hub) is None
+
+
+def test_what_a_person_holds_back_no_rule_takes_over(hub: World) -> None:
+    post(hub, "/recovery/shop-1/quarantine", reason="under repair")
+    enters(hub)
+    assert rule(hub) == "operator"
+
+
 def beat(hub: World, restarts: int) -> None:
     hub.heartbeat("shop-1", probes=Probes(restarts=restarts))
     hub.watch.look()

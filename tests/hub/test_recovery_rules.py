@@ -14,6 +14,7 @@ from hub.recovery.rules import (
     Diagnostics,
     Held,
     Limits,
+    Rule,
     Stay,
     Trouble,
     crowded_out,
@@ -24,6 +25,7 @@ from hub.recovery.rules import (
     redeploy_refusal,
     stays,
     superseded,
+    takes_over,
 )
 from topics.messages import Recovery, UpdateResult
 
@@ -86,6 +88,26 @@ GO = [
 @pytest.mark.parametrize(("known", "goes"), GO)
 def test_a_rule_lets_a_device_go_when_its_cause_is_gone(known: dict[str, Any], goes: bool) -> None:
     assert bool(may_go(Held(**{"since": 10, **known}))) is goes
+
+
+@pytest.mark.parametrize(
+    ("held_by", "found", "holds"),
+    [
+        pytest.param("", [], None, id="nothing was found"),
+        pytest.param("", ["restarts", "failures"], "failures", id="the first of the table"),
+        pytest.param("drift", ["failures"], None, id="held already"),
+        *(
+            pytest.param(name, ["safe_mode"], "safe_mode", id=f"after {name}")
+            for name in ("failures", "drift", "restarts")
+        ),
+        pytest.param("safe_mode", ["safe_mode"], None, id="in safe mode again"),
+        pytest.param("operator", ["safe_mode"], None, id="a person's stays a person's"),
+    ],
+)
+def test_safe_mode_takes_over_from_other_rules_and_nothing_else_does(
+    held_by: str, found: list[Rule], holds: str | None
+) -> None:
+    assert takes_over(held_by, found) == holds
 
 
 REDEPLOY = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -15,13 +15,16 @@ from edge.storage import records, state
 from edge.storage.memory import Memory
 from edge.storage.state import Installed, State, Update
 from edge.updating import attempts, transition
+from hub.broker.outcomes import ORDERED
 from tests.topics import kit
 from topics import codec, lifecycle, trust
 from topics.channels import UPLINK_LIMIT
 from topics.eligibility import Decision
-from topics.messages import Probes, Status, UpdateResult, UpdateState
+from topics.messages import Drift, DriftItem, Probes, Recovery, Status, UpdateResult, UpdateState
 from topics.trust import Clock
 
+Aftermath = Literal["drift", "repaired", "safe_mode", "ordered"]
+"""What is found after a success: differences, none any more, a stay in safe mode of its own accord or by order."""
 End = Literal["committed", "failed", "failed_here", "rolled_back"]
 """How an update ends: `failed` may be tried again at once, `failed_here` and `rolled_back` may not."""
 SERIES = "0" * 16
@@ -52,6 +55,7 @@ class SimDevice:
         self.beliefs = Beliefs(memory)
         self.state = State(id=SERIES)
         self.spool: list[UpdateResult] = []
+        self.told = 0
         self.beats = 0
 
     @property
@@ -127,6 +131,24 @@ class SimDevice:
             self.state = state.with_failed(self.state, update.release.id)
             self._step("rolled_back", now)
 
+    def found(self, what: Aftermath, now: int) -> Drift | Recovery | None:
+        """Return its report of what is found on the release that it runs; None while it runs none."""
+        if self.state.running is None:
+            return None
+        self.told += 1
+        common: dict[str, Any] = {
+            "boot": self.beliefs.memory.boot,
+            "at": now // 1000,
+            "spool": SPOOL,
+            "n": self.told,
+            "release": self.state.running.release.id,
+        }
+        if what in ("drift", "repaired"):
+            items = [DriftItem(path="files/a", what="hash")] if what == "drift" else []
+            return Drift(**common, items=items)
+        entry = f"{ORDERED}1" if what == "ordered" else "own-1"
+        return Recovery(**common, state="entered", entry=entry)
+
     def status(self, now: int) -> Status:
         """Its next heartbeat."""
         self.beats += 1
@@ -149,6 +171,7 @@ class SimDevice:
         """Move the reports of `changed` into the spool, which numbers them."""
         for pending in changed.outbox:
             report = codec.decode(pending.body, UpdateResult, limit=UPLINK_LIMIT)
-            numbered = msgspec.structs.replace(report, spool=SPOOL, n=len(self.spool) + 1)
+            self.told += 1
+            numbered = msgspec.structs.replace(report, spool=SPOOL, n=self.told)
             self.spool.append(numbered)
         self.state = records.changed(changed, outbox=[])

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 from hypothesis import strategies as st
@@ -18,76 +18,38 @@ from hub import trustroots, verified
 from hub.broker import commit
 from hub.broker.reduce import Uplink, reduce
 from hub.deployment import views
-from hub.deployment.policy import FailurePolicy, Policy, SegmentPolicy
+from hub.deployment.policy import Policy
 from hub.deployment.rules import Counts
 from hub.errors import Conflict
 from hub.registry.rules import DevicePatch
 from hub.times import zones
 from tests.hub.world import ADMIN, World
-from tests.rollouts.device import End, SimDevice
-from tests.rollouts.model import Known, gate_is_open, has_failed
+from tests.rollouts.checks import Checks, place_of
+from tests.rollouts.device import Aftermath, End, SimDevice
+from tests.rollouts.model import Known, has_failed
+from tests.rollouts.scene import (
+    AWAY,
+    ENDS,
+    IN_MEMORY,
+    OFFERED,
+    PLACES,
+    RELEASES,
+    STARTS,
+    devices,
+    found,
+    policies,
+    release_id,
+    releases,
+    seeds,
+)
 from tests.topics import kit
 from topics import codec
 from topics.channels import BY_NAME, MANIFEST
-from topics.documents import Requires
-from topics.messages import Presence, Status, UpdateResult
+from topics.messages import Presence, UpdateResult
 from topics.names import SEGMENTS
 
-RELEASES = 4
-PLACES = ("canary", "canary", "canary", "early", "early", "general", "general")
-IN_MEMORY: Final = Path("/dev/shm")
-"""Thousands of transactions, each forced to disk, say nothing more here."""
-OFFERED = ("rolling", "paused", "halted")
 
-devices = st.integers(0, len(PLACES) - 1)
-releases = st.integers(1, RELEASES)
-seeds = st.integers(0, 2**32)
-ENDS: Final[tuple[End | None, ...]] = ("failed", "failed_here", "rolled_back", "rolled_back", None)
-"""What is not well; None is silence in the middle of it."""
-policies = st.builds(
-    Policy,
-    advance=st.sampled_from(["by_hand", "automatic"]),
-    segments=st.fixed_dictionaries(
-        {
-            name: st.builds(
-                SegmentPolicy,
-                least_wait_seconds=st.sampled_from([0, 0, 60]),
-                least_reports=st.integers(1, 2),
-                success_ratio=st.sampled_from([0.5, 0.67, 1.0]),
-            )
-            for name in SEGMENTS
-        }
-    ),
-    failure=st.builds(
-        FailurePolicy,
-        max_ratio=st.sampled_from([0.0, 0.33, 0.5, 1.0]),
-        min_reports=st.integers(1, 3),
-        max_count=st.sampled_from([None, None, 0, 1]),
-        update_timeout_seconds=st.sampled_from([10, 60]),
-    ),
-)
-
-
-def release_id(sequence: int) -> str:
-    """Id of the release that the template holds under a sequence."""
-    return f"kiosk-{sequence}-{'a' * 12}"
-
-
-def template(folder: Path) -> None:
-    """Make what every run begins with: releases, and registered devices of which some are without heartbeat yet."""
-    world = World(folder)
-    with world.client:
-        world.trust_root()
-        for sequence in range(1, RELEASES + 1):
-            hardware = ["pi4"] if sequence == 2 else []
-            requires = Requires(hardware=hardware)
-            world.publish(sequence, floor=2 if sequence == 3 else 0, requires=requires)
-        for number, segment in enumerate(PLACES):
-            world.device(f"dev-{number}", segment)
-    world.store.close()
-
-
-class Fleet(RuleBasedStateMachine):
+class Fleet(Checks, RuleBasedStateMachine):
     """The rules are what can happen; the invariants, and the checks in some rules, are what the product promises."""
 
     folder: Path
@@ -106,8 +68,6 @@ class Fleet(RuleBasedStateMachine):
         self.registered = set(self.fleet)
         self.known = Known()
         self.policies: dict[str, Policy] = {}
-        self.before: dict[str, Any] = {}
-        self.full_at: dict[tuple[str, str], int] = {}
 
     def teardown(self) -> None:
         """Let the fleet come to rest, look at where it stands, and clear up."""
@@ -117,8 +77,13 @@ class Fleet(RuleBasedStateMachine):
             self.world.store.close()
             shutil.rmtree(self.place)
 
-    @initialize(policy=st.lists(policies, min_size=RELEASES, max_size=RELEASES), stable=st.booleans())
-    def begin(self, policy: list[Policy], stable: bool) -> None:
+    @initialize(
+        policy=st.lists(policies, min_size=RELEASES, max_size=RELEASES),
+        start=st.sampled_from(STARTS),
+        days=st.lists(found, max_size=6),
+    )
+    def begin(self, policy: list[Policy], start: tuple[int, ...], days: list[Aftermath | None]) -> None:
+        """Nothing was released yet, or some releases completed one after the other, of which not all have heard."""
         with self.world.store.write() as tx:
             for sequence, one in enumerate(policy, 1):
                 self.policies[release_id(sequence)] = one
@@ -127,10 +92,11 @@ class Fleet(RuleBasedStateMachine):
                     "UPDATE releases SET policy = :policy WHERE id = :id",
                     {"policy": text, "id": release_id(sequence)},
                 )
-        self.before = self._releases()
-
-        if stable:
-            self._make_stable(release_id(1))
+        self.before = self.rows()
+        for number, sequence in enumerate(start):
+            self._make_stable(release_id(sequence), away=AWAY if number else ())
+        for seed, what in enumerate(days):
+            self.a_good_day(seed, what)
 
     # What people do
 
@@ -147,9 +113,21 @@ class Fleet(RuleBasedStateMachine):
         for segment in reached:
             self._wave(segment, seed, bad)
 
-    @rule(sequence=releases, percentage=st.sampled_from([100, 100, 100, 30, 70]), ahead=st.booleans())
-    def promote(self, sequence: int, percentage: float, ahead: bool) -> None:
-        """To the segment where it stands or, `ahead`, to the one after."""
+    @rule(seed=seeds, what=found)
+    def a_good_day(self, seed: int, what: Aftermath | None) -> None:
+        """All that are offered a release take it well, and time passes: what goes on by policy does."""
+        if not any(row["state"] == "rolling" for row in self.before.values()):
+            self._order(self.world.deployment.promote, *self._next(), None, ADMIN)
+        for segment in SEGMENTS:
+            self._wave(segment, seed, 0.0)
+        if what is not None:
+            self._find(seed, what)
+        self.world.now += 61_000
+        self.judge()
+
+    @rule(sequence=releases, percentage=st.sampled_from([100, 100, None, 30, 70]), ahead=st.booleans())
+    def promote(self, sequence: int, percentage: float | None, ahead: bool) -> None:
+        """To the segment where it stands or, `ahead`, to the one after; None is the policy's next step."""
         segment = self.before[release_id(sequence)]["segment"]
         here = SEGMENTS.index(segment) if segment else -1
         target = SEGMENTS[max(0, min(here + ahead, 2))]
@@ -216,6 +194,12 @@ class Fleet(RuleBasedStateMachine):
         if device.update is not None:
             device.end(how, self.world.now)
 
+    @rule(seed=seeds, what=found)
+    def aftermath(self, seed: int, what: Aftermath | None) -> None:
+        """Something is found on a device after its success."""
+        if what is not None:
+            self._find(seed, what)
+
     @rule(segment=st.sampled_from(SEGMENTS), seed=seeds, bad=st.sampled_from([0.0, 0.2, 0.6]))
     def wave(self, segment: str, seed: int, bad: float) -> None:
         """All devices that believe to be in a segment hear what is retained, and get somewhere with it."""
@@ -249,13 +233,18 @@ class Fleet(RuleBasedStateMachine):
     @rule()
     def judge(self) -> None:
         """The leader looks. Then nothing rolls on that its policy says must halt."""
-        self.world.judge()
-        self._check_stages()
-        for release, row in self._releases().items():
+        for release in self.world.judge():
+            row = self.rows()[release]
+            was = self.before[release]
+            if row["state"] == "rolling" and place_of(row) != place_of(was):
+                self.check_advance(release, was, row)
+                self._promoted(release, row["segment"])
+        self.check_stages()
+        for release, row in self.rows().items():
             if row["state"] == "rolling":
                 policy = self.policies[release]
                 for segment in SEGMENTS:
-                    counts = self._counts(release, segment, judged=True)
+                    counts = self.counts(release, segment, judged=True)
                     assert not has_failed(counts, policy.failure), (release, counts)
 
     @rule()
@@ -276,20 +265,19 @@ class Fleet(RuleBasedStateMachine):
                     tx, release, now=self.world.now, observed_since=self.world.observed_since
                 )
                 for row in shown["segments"]:
-                    counts = self._counts(release, row["segment"])
-                    found = {
-                        name: row[name] for name in ("began", "committed", "failed", "rolled_back", "lost")
-                    }
+                    counts = self.counts(release, row["segment"])
+                    found = {name: row[name] for name in Counts.__struct_fields__}
                     assert found == {name: getattr(counts, name) for name in found}, row["segment"]
                     in_progress = counts.began - counts.ended
                     assert row["in_progress"] == in_progress >= 0
                     assert all(number >= 0 for number in found.values())
-                    assert counts.began <= len(self.fleet)
+                    # On the way to a release a device begins with a step, and is counted there until that is told.
+                    assert counts.began <= len(self.fleet) * (2 if self.known.ways else 1)
 
     @invariant()
     def what_stands_still_is_offered_to_nobody_new(self) -> None:
         """A paused or halted release is on the wire as paused, and so is everything it is a candidate of."""
-        for release, row in self._releases().items():
+        for release, row in self.rows().items():
             if row["state"] in OFFERED:
                 for segment in SEGMENTS[: SEGMENTS.index(row["segment"]) + 1]:
                     held = self.world_manifest(segment)
@@ -320,22 +308,46 @@ class Fleet(RuleBasedStateMachine):
             what(*arguments)
         except Conflict:
             return False
-        self._check_stages()
+        if what == self.world.deployment.promote:
+            self._promoted(str(arguments[0]), str(arguments[1]))
+        self.check_stages()
         return True
 
-    def _forward(self) -> None:
-        under_way = [release for release, row in self.before.items() if row["state"] in OFFERED]
-        waiting = [release for release, row in self.before.items() if row["state"] == "published"]
-        for release in sorted(under_way)[-1:] or sorted(waiting)[:1]:
-            segment = self.before[release]["segment"]
-            target = SEGMENTS[min(2, SEGMENTS.index(segment) + 1 if segment else 0)]
-            if not self._order(self.world.deployment.promote, release, target, 100, ADMIN):
-                self._order(self.world.deployment.promote, release, segment, 100, ADMIN)
+    def _promoted(self, release: str, segment: str) -> None:
+        """Note the steps on the way to a release that was just offered to a segment."""
+        self.known.led(release, segment, [step.id for step in self.world_manifest(segment).waypoints])
 
-    def _wave(self, segment: str, seed: int, bad: float) -> None:
+    def _next(self) -> tuple[str, str]:
+        """Return the release under way, or the next one, and the segment that follows."""
+        under_way = [release for release, row in self.before.items() if row["state"] in OFFERED]
+        complete = [release for release, row in self.before.items() if row["state"] == "complete"]
+        waiting = [release for release in self.before if release > max(complete, default="")]
+        release = max(under_way, default=min(waiting, default=release_id(RELEASES)))
+        segment = self.before[release]["segment"]
+        return release, SEGMENTS[min(2, SEGMENTS.index(segment) + 1 if segment else 0)]
+
+    def _forward(self) -> None:
+        release, target = self._next()
+        here = self.before[release]["segment"] or target
+        if not self._order(self.world.deployment.promote, release, target, 100, ADMIN):
+            self._order(self.world.deployment.promote, release, here, 100, ADMIN)
+
+    def _find(self, seed: int, what: Aftermath) -> None:
+        """On a device that runs a release under way, if there is one. It is told at once."""
+        running = {name: one.state.running_id for name, one in sorted(self.fleet.items())}
+        names = [name for name, release in running.items() if self.is_under_way(release)]
+        device = self.fleet[random.Random(seed).choice(names or list(running))]
+        told = device.found(what, self.world.now)
+        if told is not None:
+            topic = BY_NAME[told.kind].topic(kit.FLEET, id=device.id)
+            self._take([Uplink(topic, codec.encode(told))])
+            if device.id in self.registered:
+                self.known.found(device.id, told, under_way=self.is_under_way(told.release))
+
+    def _wave(self, segment: str, seed: int, bad: float, away: tuple[int, ...] = ()) -> None:
         chance = random.Random(seed)
-        for device in self.fleet.values():
-            if device.beliefs.memory.segment != segment:
+        for number, device in enumerate(self.fleet.values()):
+            if device.beliefs.memory.segment != segment or number in away:
                 continue
             self._hear(device)
             begun = len(device.spool)
@@ -347,58 +359,19 @@ class Fleet(RuleBasedStateMachine):
                 self._arrive(device, device.spool[begun:])
         self.judge()
 
-    def _make_stable(self, release: str) -> None:
+    def _make_stable(self, release: str, away: tuple[int, ...]) -> None:
         for segment in SEGMENTS:
             self._order(self.world.deployment.promote, release, segment, 100, ADMIN)
-            self._wave(segment, 0, 0.0)
-            for device in self.fleet.values():
-                self._beat(device)
+            self._wave(segment, 0, 0.0, away)
+            for number, device in enumerate(self.fleet.values()):
+                if number not in away:
+                    self._beat(device)
             self.world.now += 60_000
         self.judge()
 
     def _patch(self, number: int, patch: DevicePatch) -> None:
         if f"dev-{number}" in self.registered:
             self.world.registry.patch(f"dev-{number}", patch, "", ADMIN)
-
-    def _check_stages(self) -> None:
-        """No stage begins before the gate of the one before; none completes before its own."""
-        now = self._releases()
-        for release, row in now.items():
-            was = self.before[release]
-            if row["segment"] != was["segment"]:
-                here = SEGMENTS.index(row["segment"])
-                assert here == (SEGMENTS.index(was["segment"]) + 1 if was["segment"] else 0)
-                if was["segment"]:
-                    self._check_gate(release, was["segment"])
-            if row["state"] == "complete" != was["state"]:
-                self._check_gate(release, SEGMENTS[-1])
-            if row["state"] == "halted" != was["state"]:
-                policy = self.policies[release].failure
-                heard = [self._counts(release, segment, judged=True) for segment in SEGMENTS]
-                assert any(has_failed(counts, policy) for counts in heard), "it halted without a reason"
-            if row["segment"] and row["basis_points"] == 10_000:
-                self.full_at.setdefault((release, row["segment"]), self.world.now)
-        self.before = now
-
-    def _check_gate(self, release: str, segment: str) -> None:
-        counts = self._counts(release, segment, judged=True)
-        waited = (self.world.now - self.full_at[release, segment]) / 1000
-        assert gate_is_open(counts, waited, self.policies[release].segment(segment)), (release, counts)
-
-    def _counts(self, release: str, segment: str, *, judged: bool = False) -> Counts:
-        return self.known.counts(
-            release,
-            segment,
-            self.policies[release],
-            self.world.now,
-            self.world.observed_since,
-            judged=judged,
-        )
-
-    def _releases(self) -> dict[str, Any]:
-        with self.world.store.read() as tx:
-            rows = tx.all("SELECT id, state, segment, basis_points, updated_at FROM releases")
-        return {row["id"]: {name: row[name] for name in row.keys()} for row in rows}  # noqa: SIM118  (a row's)
 
     def _hear(self, device: SimDevice) -> None:
         if device.id not in self.registered:
@@ -416,7 +389,7 @@ class Fleet(RuleBasedStateMachine):
             return False
         held = device.beliefs.manifest
         assert decision.release is not None and held is not None
-        release = self._releases()[decision.release.id]
+        release = self.rows()[decision.release.id]
         if release["state"] in ("paused", "halted") and not decision.ordered:
             newest = self.world_manifest(held.manifest.segment).manifest
             assert held.manifest.issued_at < newest.issued_at, "it has heard of the pause, and begins"
@@ -434,7 +407,7 @@ class Fleet(RuleBasedStateMachine):
     def _beat(self, device: SimDevice) -> None:
         if device.id not in self.registered:
             return
-        status: Status = device.status(self.world.now)
+        status = device.status(self.world.now)
         presence = Presence(boot=(1, "0" * 8), session=1, state="online")
         self._take(
             [

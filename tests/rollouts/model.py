@@ -9,10 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from fractions import Fraction
 
+from hub.broker.outcomes import ORDERED
 from hub.broker.reduce import RANKS
 from hub.deployment.policy import FailurePolicy, Policy, SegmentPolicy
 from hub.deployment.rules import Counts
-from topics.messages import UpdateResult
+from topics.messages import Drift, Recovery, UpdateResult
 
 
 @dataclass
@@ -26,6 +27,21 @@ class Heard:
     segment: str
     at: int
     epoch: int
+    n: int
+    """Number of the report that changed it last."""
+    after: str = ""
+    """What went wrong after a success: drift or safe_mode."""
+
+
+@dataclass
+class Way:
+    """From which epoch of a step on attempts at it are of another release's rollout, and not looked at yet."""
+
+    epoch: int
+    judged: int
+
+
+_AFTER = {"drift": "drifted", "safe_mode": "safe_mode"}
 
 
 @dataclass
@@ -36,6 +52,8 @@ class Known:
     beats: dict[str, int] = field(default_factory=dict)
     epochs: dict[str, int] = field(default_factory=dict)
     judged_from: dict[str, int] = field(default_factory=dict)
+    ways: dict[tuple[str, str, str], Way] = field(default_factory=dict)
+    """By release, segment and step on the way to it."""
 
     def tell(self, device_id: str, report: UpdateResult, now: int) -> None:
         """Take in a report."""
@@ -48,14 +66,52 @@ class Known:
             report.segment,
             now,
             self.epochs.get(report.release, 0),
+            report.n,
         )
         before = self.attempts.get(key)
         if before is None or _order(heard) > _order(before):
+            if before is not None and before.attempt == heard.attempt:
+                heard.after = before.after
             self.attempts[key] = heard
+
+    def found(self, device_id: str, report: Drift | Recovery, *, under_way: bool) -> None:
+        """Take in what was found after a success of a release that is `under_way`. Safe mode is never taken back."""
+        heard = self.attempts.get((str(report.release), device_id))
+        what: str | None = None
+        if isinstance(report, Drift):
+            what = "drift" if report.items else ""
+        elif not report.entry.startswith(ORDERED):
+            what = "safe_mode"
+        if (
+            what is None
+            or not under_way
+            or heard is None
+            or heard.state != "committed"
+            or heard.n >= report.n
+        ):
+            return
+        heard.n = report.n
+        if heard.after != "safe_mode":
+            heard.epoch = self.epochs.get(str(report.release), 0) if what else heard.epoch
+            heard.after = what
+
+    def led(self, release: str, segment: str, steps: list[str]) -> None:
+        """A release was offered to a segment, with steps on the way: what is heard of them from now on is of it."""
+        is_first = not any(key[0] == release for key in self.ways)
+        for step in steps:
+            if is_first:
+                self.epochs[step] = self.epochs.get(step, 0) + 1
+            epoch = self.epochs.get(step, 0)
+            self.ways.setdefault((release, segment, step), Way(epoch, epoch))
 
     def resumed(self, release: str, now: int) -> None:
         """An operator looked at what halted a release, and let it go on."""
-        self.epochs[release] = self.epochs.get(release, 0) + 1
+        steps = {step for led, _, step in self.ways if led == release}
+        for one in (release, *steps):
+            self.epochs[one] = self.epochs.get(one, 0) + 1
+        for (led, _, step), way in self.ways.items():
+            if led == release:
+                way.judged = self.epochs[step]
         self.judged_from[release] = now
 
     def counts(
@@ -69,25 +125,32 @@ class Known:
         judged: bool = False,
     ) -> Counts:
         """Count; with `judged`, without the failures that an operator has looked at."""
-        tally = dict.fromkeys(("began", "committed", "failed", "rolled_back", "lost"), 0)
+        tally = dict.fromkeys(Counts.__struct_fields__, 0)
         before = now - policy.failure.update_timeout_seconds * 1000
         for (id_, device_id), heard in self.attempts.items():
-            if id_ != release or heard.segment != segment or heard.state == "refused":
+            way = self.ways.get((release, segment, id_))
+            is_step = way is not None and heard.epoch >= way.epoch
+            if (id_ != release and not is_step) or heard.segment != segment or heard.state == "refused":
+                continue
+            if id_ != release and heard.state == "committed" and not heard.after:
                 continue
             ended = heard.state in ("committed", "failed", "rolled_back")
-            failed = heard.state in ("failed", "rolled_back")
-            if failed and heard.cause == "ordered":
+            failed = heard.state in ("failed", "rolled_back") or (ended and heard.after != "")
+            if heard.state != "committed" and failed and heard.cause == "ordered":
                 continue
             last = max(heard.at, self.beats.get(device_id, 0))
             lost = not ended and observed_since < before and last < before
-            looked_at = (failed and heard.epoch < self.epochs.get(release, 0)) or (
+            judged_epoch = way.judged if way is not None and id_ != release else self.epochs.get(release, 0)
+            looked_at = (failed and heard.epoch < judged_epoch) or (
                 lost and last < self.judged_from.get(release, 0)
             )
             if judged and looked_at:
                 continue
             tally["began"] += 1
             if ended:
-                tally[heard.state] += 1
+                tally[
+                    _AFTER.get(heard.after, heard.state) if heard.state == "committed" else heard.state
+                ] += 1
             elif lost:
                 tally["lost"] += 1
         return Counts(**tally)
@@ -113,7 +176,7 @@ def has_failed(counts: Counts, policy: FailurePolicy) -> bool:
 
 
 def _failures(counts: Counts) -> int:
-    return counts.failed + counts.rolled_back + counts.lost
+    return counts.failed + counts.rolled_back + counts.lost + counts.drifted + counts.safe_mode
 
 
 def _order(heard: Heard) -> tuple[int, int]:
