@@ -28,6 +28,10 @@ class Acting(Protocol):
         """What runs, and the last update."""
 
     @property
+    def crowded(self) -> bool:
+        """Whether there is no room for the report of anything that would begin now."""
+
+    @property
     def allows_chaos(self) -> bool:
         """Whether this device's own settings let an update be made to fail."""
 

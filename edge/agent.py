@@ -10,9 +10,9 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator
-from typing import Final, Literal
+from typing import Final
 
-from edge import beliefs, commands, heartbeat, safemode
+from edge import beliefs, commands, heartbeat, presence, safemode
 from edge.beliefs import Beliefs, Refusal
 from edge.identity import roots
 from edge.machine import clock, facts, probes
@@ -28,7 +28,7 @@ from edge.updating import attempts, schedule
 from topics import channels, codec
 from topics.eligibility import Decision
 from topics.errors import ContractError
-from topics.messages import Log, LogLine, Presence, Receipt
+from topics.messages import Log, LogLine, Receipt
 from topics.trust import Clock
 
 MAX_STARTS: Final = 8
@@ -63,6 +63,7 @@ class Agent:
         self._online = False
         self._seq = 0
         self._refusals: dict[str, tuple[str, bytes]] = {}
+        self._unwritten: dict[str, bytes] = {}
         self._verdict: Decision = Decision("nothing_offered")
         self._heard: set[str] = set()
         self._roots_asked: set[int] = set()
@@ -91,8 +92,8 @@ class Agent:
 
     def will(self) -> tuple[str, bytes]:
         """Count a connection; return topic and body of the last will that the next one leaves."""
-        self._kept.remember(records.changed(self.memory, session=self.memory.session + 1))
-        return self._outbound.topic("presence"), codec.encode(self._presence("offline", at=0))
+        self._kept.count_connection()
+        return self._outbound.topic("presence"), codec.encode(presence.build(self.memory, "offline", 0))
 
     def on_connected(self) -> None:
         """A connection stands."""
@@ -102,7 +103,10 @@ class Agent:
         self._roots_asked.clear()
         self._out.link.subscribe(self._subscriptions())
         self._outbound.connected()
-        self._outbound.send("presence", self._presence("online"))
+        with self._guard():
+            if self._clock.ok:
+                self._outbound.forget_old(self.wall)
+        self._outbound.send("presence", presence.build(self.memory, "online", self.wall))
         self._heartbeat()
         self._outbound.pump()
 
@@ -123,9 +127,11 @@ class Agent:
         except ContractError as error:
             log.warning("%s: %s", topic, error)
         except OSError as error:
-            # Nothing was taken over; the broker gives it again at the next connection.
-            log.warning("%s: cannot be written down: %s", topic, error.strerror)
-            self._out.link.drop("the disk refuses")
+            # Not believed before it is on disk, or a restart would open the door to replays.
+            log.warning("%s: cannot be written down for now: %s", topic, error.strerror)
+            if topic in beliefs.topics_of(self.memory, self._out.device.device_id):
+                self._unwritten[topic] = body
+            self._wake_in(self._settings.resend_seconds)
         except Exception:
             log.exception("%s: the agent's own fault; the message is passed over", topic)
 
@@ -190,6 +196,9 @@ class Agent:
         self._outbound.tick()
         if self._wake_at is not None and now >= self._wake_at:
             self._wake_at = None
+            unwritten, self._unwritten = self._unwritten, {}
+            for topic, body in unwritten.items():
+                self.on_message(topic, body)
             if self._kept.under_way is not None and not self._out.jobs.busy:
                 self._job()
             self.consider()
@@ -240,11 +249,13 @@ class Agent:
 
     def sleep_until(self, next_wake: int) -> None:
         """Say that the device sleeps until `next_wake` (s since the epoch)."""
-        self._outbound.send("presence", self._presence("sleeping", next_wake=next_wake))
+        self._outbound.send(
+            "presence", presence.build(self.memory, "sleeping", self.wall, next_wake=next_wake)
+        )
 
     def goodbye(self) -> None:
         """Say that the device goes offline in good order."""
-        self._outbound.send("presence", self._presence("offline"))
+        self._outbound.send("presence", presence.build(self.memory, "offline", self.wall))
 
     # Judging what arrives
 
@@ -335,7 +346,7 @@ class Agent:
             self._verdict = Decision("untrusted", self._verdict.release, check)
         else:
             self._verdict = decision
-        if decision.eligible:
+        if decision.eligible and not self.crowded:
             wait = schedule.wait(
                 self.beliefs,
                 self.state,
@@ -382,6 +393,11 @@ class Agent:
     def beliefs(self) -> Beliefs:
         """What is believed, opened."""
         return self._kept.beliefs
+
+    @property
+    def crowded(self) -> bool:
+        """Whether there is no room for the report of anything that would begin now."""
+        return self._kept.crowded
 
     @property
     def allows_chaos(self) -> bool:
@@ -453,17 +469,6 @@ class Agent:
         at = self._now + max(0.0, seconds)
         self._wake_at = at if self._wake_at is None else min(self._wake_at, at)
 
-    def _presence(
-        self, what: Literal["online", "sleeping", "offline"], *, at: int | None = None, next_wake: int = 0
-    ) -> Presence:
-        return Presence(
-            boot=self.memory.boot,
-            session=self.memory.session,
-            state=what,
-            at=max(0, self.wall) if at is None else at,
-            next_wake=next_wake,
-        )
-
     def _heartbeat(self, *, regular: bool = False) -> None:
         """Send a heartbeat; a regular one also when nobody is there to hear it."""
         device_id = self._out.device.device_id
@@ -483,5 +488,6 @@ class Agent:
                 seq=self._seq,
                 clock=self._clock,
                 spool_depth=self._outbound.depth,
+                hindered=bool(self._kept.refused),
             )
         )

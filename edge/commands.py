@@ -48,7 +48,8 @@ def carry_out(agent: Acting) -> None:
 
 def _pending(agent: Acting) -> list[Command]:
     held = agent.beliefs.desired
-    if held is None:
+    if held is None or agent.crowded:
+        # A command stays pending at the hub for as long as its answer could not be kept.
         return []
     return [
         command

@@ -24,8 +24,9 @@ def build(
     seq: int,
     clock: Clock,
     spool_depth: int,
+    hindered: bool = False,
 ) -> Status:
-    """Return the heartbeat numbered `seq` of this start of the agent."""
+    """Return the heartbeat numbered `seq` of this start of the agent; `hindered` says that its disk takes nothing."""
     known, running, attempt = held.memory, state.running, state.update
     _, manifest_topic, desired_topic = beliefs.topics_of(known, device.device_id)
     lock = held.desired.version_lock if held.desired else None
@@ -37,7 +38,7 @@ def build(
         role=known.role,
         segment=known.segment,
         agent_version=VERSION,
-        health=probes.health(readings, state.service),
+        health=probes.health(readings, state.service, hindered=hindered),
         running=Running(
             id=running.release.id,
             sequence=running.release.sequence,

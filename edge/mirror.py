@@ -52,9 +52,6 @@ class NoLink:
     def unsubscribe(self, topics: list[str]) -> None:
         """Ask for nothing less."""
 
-    def drop(self, reason: str) -> None:
-        """End nothing."""
-
 
 def run(paths: Paths, arguments: list[str]) -> str:
     """Take what the mirror of the settings has and act on it; return what runs and why. Raises `EdgeError`."""

@@ -111,10 +111,14 @@ class Outbound:
                 # It would be refused by the hub as well, and must not keep the agent from its work for ever.
                 log.warning("a report that nobody could read is left out: %s: %s", report.channel, error)
                 continue
-            if not self._spool.append(source, report.serial, report.channel, encode):
+            if not self._append(source, report, encode):
                 return False
         self.pump()
         return True
+
+    def forget_old(self, now: int) -> None:
+        """Forget reports that help nobody any more at `now` (s, of a clock that may be believed). Raises `OSError`."""
+        self._spool.forget_old(now)
 
     def receipt(self, receipt: Receipt) -> None:
         """Forget what the hub has committed."""
@@ -176,6 +180,14 @@ class Outbound:
         elif not self._beats_sent:
             self._beats.forget(self._beats_out)
             self._pump_beats()
+
+    def _append(self, source: str, report: Pending, encode: Callable[[str, int], bytes]) -> bool:
+        if self._spool.append(source, report.serial, report.channel, encode):
+            return True
+        if not self._spool.thin():
+            return False
+        self._sent = 0  # places have changed; the hub counts what comes twice once
+        return self._spool.append(source, report.serial, report.channel, encode)
 
     def _arm(self) -> None:
         self._resend_at = self._steady() + self._wait

@@ -24,9 +24,6 @@ class Link(Protocol):
     def unsubscribe(self, topics: list[str]) -> None:
         """Ask for these topics no more."""
 
-    def drop(self, reason: str) -> None:
-        """End the connection; it is made anew after the usual wait."""
-
 
 class Jobs(Protocol):
     """The update process, as the agent sees it."""

@@ -7,10 +7,11 @@ from typing import Any
 
 from edge import VERSION, config, safemode
 from edge.config import Paths
-from edge.diagnose import contact
+from edge.diagnose import contact, machine
 from edge.diagnose.release import is_running
 from edge.errors import NotReady
 from edge.identity.identity import Identity
+from edge.machine.clock import SystemClock
 from edge.selfupdate import launcher
 from edge.storage import anchor, linknote, state
 from edge.storage.ledger import ENDED
@@ -38,6 +39,7 @@ def gather(paths: Paths) -> dict[str, Any]:
         "running_since": _rfc3339(running.since) if running and running.since else None,
         "previous": held.previous.release.id if held.previous else None,
         "service": held.service or "ok",
+        "machine": _machine(paths),
         "update": {
             "release": update.release.id,
             "state": update.state,
@@ -65,6 +67,8 @@ def text(values: dict[str, Any]) -> str:
         ("running", _running(values)),
         ("service", values["service"]),
     ]
+    if values["machine"] != "ok":
+        lines.append(("machine", f"{values['machine']}; flaghoist-edge diagnose says what to do"))
     if values["update"]:
         label = "trying" if values["update"]["under_way"] else "last"
         lines.append((label, _update(values["update"])))
@@ -127,6 +131,12 @@ def _waiting(paths: Paths, known: Memory, held: State) -> int:
     waiting |= {(f"update:{held.id}", report.serial) for report in held.outbox}
     waiting |= {(f"memory:{known.id}", report.serial) for report in known.outbox}
     return len(waiting)
+
+
+def _machine(paths: Paths) -> str:
+    """Return what is wrong with the machine, like a full disk, which lets nothing new be written down."""
+    found = machine.check(machine.read(paths.root, wall=SystemClock().wall(), newest=0))
+    return "; ".join(f"{each.check}: {each.detail}" for each in found if each.level == "fail") or "ok"
 
 
 def _rfc3339(seconds: int) -> str:

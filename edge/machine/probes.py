@@ -43,11 +43,12 @@ def problem(probes: Probes) -> str:
     return ""
 
 
-def health(probes: Probes, service: str) -> Health:
-    """Return the one word of a heartbeat: `failing` when the release does not run."""
+def health(probes: Probes, service: str, *, hindered: bool = False) -> Health:
+    """Return the one word of a heartbeat: `failing` when the release does not run; `hindered` by a disk that takes
+    nothing, as one that is over its quota or read-only, the device is degraded whatever was read."""
     if service:
         return "failing"
-    return "degraded" if problem(probes) else "ok"
+    return "degraded" if hindered or problem(probes) else "ok"
 
 
 def _temperature() -> float | None:

@@ -137,10 +137,6 @@ class Ways:
         """Ask for topics no more."""
         self._link.unsubscribe(topics)
 
-    def drop(self, reason: str) -> None:
-        """End the connection without a goodbye."""
-        self._link.drop(reason)
-
     def close(self) -> None:
         """End the connection in good order."""
         if self._hurried and self._is_unproven:

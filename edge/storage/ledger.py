@@ -5,14 +5,16 @@ Every change is on disk before it is held here, so what is read here has always 
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from collections.abc import Iterator
 from typing import Final
 
 from edge.beliefs import Beliefs
 from edge.config import Paths
 from edge.outbound import Outbound
 from edge.outside import Jobs
-from edge.storage import anchor, memory, records, state
+from edge.storage import anchor, memory, outbox, records, state
 from edge.storage.memory import Memory
 from edge.storage.state import State, Update
 
@@ -30,6 +32,7 @@ class Ledger:
         self._state = state.load(paths)
         self._outbound = outbound
         self._jobs = jobs
+        self._refused = ""
 
     @property
     def beliefs(self) -> Beliefs:
@@ -52,11 +55,30 @@ class Ledger:
         current = self._state.update
         return current if current is not None and current.state not in ENDED else None
 
+    @property
+    def refused(self) -> str:
+        """Why the disk took nothing at the last try, "" when it did."""
+        return self._refused
+
+    @property
+    def crowded(self) -> bool:
+        """Whether so many reports wait that nothing may begin whose end would have to be reported."""
+        return outbox.is_full(self.memory.outbox) or outbox.is_full(self._state.outbox)
+
     def believe(self, held: Beliefs) -> None:
         """Make new beliefs durable."""
-        memory.save(self._paths, held.memory)
-        anchor.keep(self._paths, held.memory)
+        with self._writing():
+            memory.save(self._paths, held.memory)
+            anchor.keep(self._paths, held.memory)
         self._beliefs = held
+
+    def count_connection(self) -> None:
+        """Count a connection. Durable where the disk lets it: one that is full must not keep the device from being
+        reached, and the next change that it takes holds the count as well. Raises nothing of its own."""
+        counted = records.changed(self.memory, session=self.memory.session + 1)
+        self._beliefs = Beliefs(counted, self._beliefs.manifest, self._beliefs.desired)
+        with contextlib.suppress(OSError):
+            self.believe(self._beliefs)
 
     def remember(self, changed: Memory) -> None:
         """Make a new memory durable, the documents staying as they are, and take up its reports."""
@@ -65,7 +87,8 @@ class Ledger:
 
     def advance(self, changed: State) -> None:
         """Make a new state durable and take up its reports; only while no update process runs."""
-        state.save(self._paths, changed)
+        with self._writing():
+            state.save(self._paths, changed)
         self._state = changed
         self.drain()
 
@@ -91,7 +114,17 @@ class Ledger:
             taken = self._state.outbox and self._outbound.take(f"update:{self._state.id}", self._state.outbox)
             if taken and not self._jobs.busy:
                 cleared = records.changed(self._state, outbox=[])
-                state.save(self._paths, cleared)
+                with self._writing():
+                    state.save(self._paths, cleared)
                 self._state = cleared
         except OSError as error:
             log.warning("reports cannot be written down: %s; they are kept for later", error.strerror)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self._refused = error.strerror or str(error)
+            raise
+        self._refused = ""

@@ -13,7 +13,7 @@ import msgspec
 
 from edge.config import Paths
 from edge.errors import NotReady
-from edge.storage import records
+from edge.storage import outbox, records
 from edge.storage.state import Pending
 from topics import codec
 from topics.messages import Boot, Durable
@@ -81,7 +81,7 @@ def with_report(memory: Memory, report: Durable) -> Memory:
     """Return `memory` with `report` in its outbox."""
     serial = memory.serial + 1
     pending = Pending(serial, report.kind, codec.encode(report))  # type: ignore[attr-defined]
-    return records.changed(memory, serial=serial, outbox=[*memory.outbox, pending])
+    return records.changed(memory, serial=serial, outbox=outbox.added(memory.outbox, pending))
 
 
 def with_done(memory: Memory, command: str) -> Memory:

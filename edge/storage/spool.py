@@ -4,6 +4,9 @@ The file is a row of frames: length, CRC-32, MessagePack. A frame that is not wh
 failed while it was written, so it was never sent). Because damage further up could also have eaten reports
 that were sent, numbering goes on under a new spool id after any such cut: a number is never used twice.
 
+Results stay until their receipt. What a later report says better goes when there is no room, and what is too old to
+help anybody goes at a connection (`edge.storage.worth`). Either leaves a gap in the numbers, which the hub passes.
+
 Each report comes from a source (a series of serials); the spool takes each serial once, so the step from a
 state file's outbox into the spool can be repeated after a crash. One process writes it.
 
@@ -21,11 +24,11 @@ from typing import IO, Final
 
 import msgspec
 
-from edge.storage import disk, frames
+from edge.storage import disk, frames, worth
 
 MAX_BYTES: Final = 8 * 1024 * 1024
 """Of bodies: some 20,000 results. A device cut off for years stops adding here, since no result is thrown away: what
-`append` refuses stays in its source's outbox."""
+`append` refuses stays in its source's outbox, and no update begins any more once that is full too."""
 SLACK: Final = 256 * 1024
 """Bytes of receipted reports that the file may carry along until it is written anew."""
 
@@ -120,6 +123,14 @@ class Spool:
         self._apply(entry)
         return True
 
+    def thin(self) -> int:
+        """Forget what later reports say better; return how many that were."""
+        return self._drop(worth.superseded(self._entries))
+
+    def forget_old(self, now: int) -> None:
+        """Forget what is outdated at `now` (s, of a clock that may be believed)."""
+        self._drop(worth.outdated(self._entries, now))
+
     def receipt(self, spool: str, n: int) -> int:
         """Forget reports of `spool` up to and with `n`; return how many that were."""
         cut = Cut(spool, n)
@@ -137,6 +148,12 @@ class Spool:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+    def _drop(self, places: set[int]) -> int:
+        if places:
+            self._entries = [entry for place, entry in enumerate(self._entries) if place not in places]
+            self._rewrite()
+        return len(places)
 
     def _read(self) -> bool:
         try:

@@ -12,7 +12,7 @@ from typing import Final, Literal
 import msgspec
 
 from edge.config import Paths
-from edge.storage import disk, records
+from edge.storage import disk, outbox, records
 from topics import codec
 from topics.documents import Release
 from topics.errors import DecodeError
@@ -137,7 +137,7 @@ def with_report(state: State, report: Durable) -> State:
     """Return `state` with `report` in its outbox."""
     serial = state.serial + 1
     pending = Pending(serial, report.kind, codec.encode(report))  # type: ignore[attr-defined]
-    return records.changed(state, serial=serial, outbox=[*state.outbox, pending])
+    return records.changed(state, serial=serial, outbox=outbox.added(state.outbox, pending))
 
 
 def with_failed(state: State, release_id: str) -> State:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.edge.world import (
     MANIFEST_TOPIC,
+    QUICK,
     Box,
     Source,
     build,
 )
+from topics import codec
+from topics.channels import UPLINK_LIMIT
+from topics.messages import Presence
 
 
 def test_a_full_disk_fails_the_update_and_space_mends_it(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,25 +50,48 @@ def test_a_disk_that_is_full_from_the_start_is_noticed_before_unpacking(
     )
 
 
-def test_a_document_that_cannot_be_written_down_is_taken_again_later(
-    box: Box, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """D2: trust that is not on disk would be gone after a restart, and with it the guard against replays."""
-    built = build(7)
-    assert box.source is not None
-    box.source.add(built)
-    body = box.manifest(built)
+def no_room(patch: pytest.MonkeyPatch) -> None:
+    """Let no file of the agent's be written any more."""
 
-    def full(*_: Any) -> None:
+    def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
+    patch.setattr("edge.storage.disk.replace", full)
+    patch.setattr("edge.storage.spool.Spool._write", full)
+
+
+def test_a_device_whose_disk_stays_full_is_reached_runs_on_says_so_and_goes_on_once_there_is_room(
+    tmp_path: Path, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """D2: what is not on disk is not believed, or after a restart the guard against replays would be gone."""
+    box = Box(tmp_path, source, msgspec.structs.replace(QUICK, resend_seconds=0.05))
+    box.online()
+    old, new = build(7), build(8)
+    box.offer(old)
+    box.agent.on_disconnected()
+    session = box.memory.session
+    source.add(new)
+    believed = box.memory.manifest
     with monkeypatch.context() as patch:
-        patch.setattr("edge.storage.memory.save", full)
-        box.hear(body)
-    assert box.link.dropped == ["the disk refuses"]
-    assert box.state.running is None
-    box.hear(body)
-    assert box.state.running_id == built.id
+        no_room(patch)
+        _, will = box.agent.will()
+        box.agent.on_connected()
+        assert codec.decode(will, Presence, limit=UPLINK_LIMIT).session == session + 1
+        box.hear(box.manifest(new))
+        box.agent.report_now()
+        assert (box.status.health, box.status.running and box.status.running.id) == ("degraded", old.id)
+        # Its timers fire, and come to nothing.
+        before = len(box.link.of("status"))
+        for _ in range(3):
+            box.pass_time(lambda: True)
+            box.agent.report_now()
+        assert len(box.link.of("status")) == before + 3
+        assert (box.memory.manifest, box.state.running_id) == (believed, old.id)
+    box.pass_time(lambda: box.state.running_id == new.id)
+    box.agent.report_now()
+    assert box.status.health == "ok"
+    assert box.memory.session == session + 1
+    box.close()
 
 
 def test_an_update_process_that_dies_again_and_again_is_given_up_on(box: Box) -> None:

@@ -241,7 +241,6 @@ class FakeLink:
     def __init__(self) -> None:
         self.sent: list[tuple[str, bytes]] = []
         self.subscriptions: list[str] = []
-        self.dropped: list[str] = []
         self.refuse: Callable[[str], bool] = lambda _topic: False
         self.agent: Agent | None = None
         self._mid = 0
@@ -256,9 +255,6 @@ class FakeLink:
 
     def unsubscribe(self, topics: list[str]) -> None:
         self.subscriptions = [topic for topic in self.subscriptions if topic not in topics]
-
-    def drop(self, reason: str) -> None:
-        self.dropped.append(reason)
 
     def of(self, channel: str) -> list[Any]:
         """Return the messages of one channel, decoded."""
