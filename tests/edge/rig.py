@@ -79,6 +79,10 @@ class Rig:
 
     def run(self, fleet: str = FLEET) -> subprocess.Popen[str]:
         self.identify(fleet)
+        return self.start()
+
+    def start(self) -> subprocess.Popen[str]:
+        """Run the agent as it is enrolled."""
         process = subprocess.Popen(
             self.command("run"), env=self.environment, stderr=subprocess.PIPE, text=True
         )
