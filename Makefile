@@ -2,7 +2,7 @@
 
 PYTEST = .venv/bin/python -m pytest
 
-.PHONY: help setup demo chaos test test-all kills boot lint format clean
+.PHONY: help setup demo chaos test test-all kills boot lab lint format clean
 
 help:
 	@printf '%s\n' \
@@ -13,6 +13,7 @@ help:
 	  'make test-all       the tests and the heavy part' \
 	  'make kills          the agent killed at every system call, and every call failing in every way' \
 	  'make boot           a Debian under systemd runs the units; root, QEMU and debootstrap' \
+  'make lab            ten power cuts in updates of such a machine; CUTS=500 SEED=7 JSON=1' \
 	  'make lint           ruff, mypy and the import layers' \
 	  'make format         let ruff format the code'
 
@@ -37,6 +38,9 @@ kills: setup
 
 boot: setup
 	FLAGHOIST_BOOT=1 $(PYTEST) -m heavy tests/packaging/test_boot.py
+
+lab: setup
+	@.venv/bin/python -m tests.lab $(if $(CUTS),--cuts $(CUTS)) $(if $(SEED),--seed $(SEED)) $(if $(JSON),--json)
 
 lint: setup
 	.venv/bin/ruff check .
