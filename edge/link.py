@@ -203,26 +203,27 @@ class MqttLink:
         """Send; see `edge.outside.Link`."""
         if self._client is None:
             return None
-        properties = _typed(PacketTypes.PUBLISH)
-        topic = self._short(topic, properties)
+        topic, properties = self._addressed(topic)
         info = self._client.publish(topic, body, qos=qos, retain=retain, properties=properties)
         if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
             return None
         self._sent(asks=qos > 0)
         return info.mid
 
-    def _short(self, topic: str, properties: Properties) -> str:
-        """Return "" for a topic that the broker knows by a number by now, which goes into `properties`.
+    def _addressed(self, topic: str) -> tuple[str, Properties]:
+        """Return topic and properties of a publish: once the broker knows the topic by a number, nothing but that.
 
-        Half of what a heartbeat costs beside its body.
+        A content type goes without saying then, since a body's first byte tells it as well.
         """
         known = self._aliases.get(topic)
-        if known is None and len(self._aliases) < self._most_aliases:
+        if known is not None:
+            short = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+            short.TopicAlias = known
+            return "", short
+        properties = _typed(PacketTypes.PUBLISH)
+        if len(self._aliases) < self._most_aliases:
             self._aliases[topic] = properties.TopicAlias = len(self._aliases) + 1
-        elif known is not None:
-            properties.TopicAlias = known
-            return ""
-        return topic
+        return topic, properties
 
     def subscribe(self, topics: list[tuple[str, int]]) -> None:
         """Ask for topics, in this order: the root must come before what it signs for."""

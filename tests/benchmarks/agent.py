@@ -28,8 +28,8 @@ from edge.config import Paths
 from edge.identity.identity import Device
 from edge.storage import records
 from tests.benchmarks import options, wire
-from tests.edge.rig import Rig, exec_release
-from tests.edge.world import DESIRED_TOPIC, MANIFEST_TOPIC, Source
+from tests.edge.rig import Rig
+from tests.edge.world import DESIRED_TOPIC, MANIFEST_TOPIC, Built, Source, build
 from tests.support.mosquitto import Broker
 
 PARTS: Final = ("idle", "once")
@@ -52,6 +52,8 @@ client.on_connect = lambda *_: print("connected", flush=True)
 client.connect("127.0.0.1", int(port), 240)
 client.loop_forever(timeout=60)
 """
+SERVICE_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin"
+"""What systemd gives to services; a wrapper like pyenv's starts a dozen shells for every Python."""
 MENDER: Final = {
     "ServerURL": "https://127.0.0.1:9",
     "TenantToken": "none",
@@ -71,7 +73,7 @@ class Placed(Rig):
     def __init__(self, folder: Path, broker: Broker, source: Source, relay: wire.Relay) -> None:
         super().__init__(folder, broker, source)
         self.paths = Paths(self.paths.root)
-        built = source.add(exec_release(7))
+        built = source.add(lasting_release())
         self.hoist(DESIRED_TOPIC, self.box.desired)
         self.hoist(MANIFEST_TOPIC, self.box.manifest(built))
         process = self.run()
@@ -96,9 +98,18 @@ class Placed(Rig):
         )
 
 
+def lasting_release() -> Built:
+    """Return a release whose service outlives the measuring: one that ends is started anew, and told of."""
+    service = b"#!/bin/sh\nexec sleep 7200\n"
+    info = {"exec": {"command": ["files/bin/service"], "stop_seconds": 2}}
+    return build(7, {"files/bin/service": service}, hook="exec", info=info)
+
+
 def compiled() -> dict[str, str]:
-    """Return an environment in which Python keeps what it has compiled, as it does where a wheel was installed."""
-    return {name: text for name, text in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    """Return the environment of a service on a device: Python keeps what it has compiled, as it does where a wheel was
+    installed, and hooks find the system's programs, not a developer's wrappers of them."""
+    kept = {name: text for name, text in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return kept | {"PATH": SERVICE_PATH}
 
 
 def bare(broker: Broker) -> subprocess.Popen[bytes]:

@@ -1,4 +1,4 @@
-"""Pings go out when nothing else shows either side that the other is there, and a dead connection is noticed."""
+"""What a connection to the broker costs in pings and bytes, and that a dead one is noticed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from queue import Queue
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 import mqtt5
 import pytest
@@ -18,10 +18,12 @@ import pytest
 from edge.keepalive import Keepalive
 from edge.link import Connected, Disconnected, Event, MqttLink, Published
 from tests.support import tls
+from topics.codec import MSGPACK
 
 KEEPALIVE: Final = 360
 HEARTBEAT: Final = 300
 PATIENCE: Final = 60.0
+Packet = TypeVar("Packet")
 
 
 @pytest.mark.parametrize(
@@ -67,9 +69,9 @@ class FakeBroker:
         self.context = context
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self.listener.getsockname()[1]
-        self.asks_for = 0
+        self.asks_for = self.aliases = 0
         self.is_dead = False
-        self.got: Queue[str] = Queue()
+        self.got: Queue[object] = Queue()
         self.thread = threading.Thread(target=self.serve)
 
     def __enter__(self) -> Self:
@@ -94,14 +96,22 @@ class FakeBroker:
                 while received:
                     packet, size = mqtt5.read(memoryview(received))
                     received = received[size:]
-                    self.got.put(type(packet).__name__.removesuffix("Packet"))
+                    self.got.put(packet)
                     if not self.is_dead:
                         client.sendall(self.answer(packet))
+
+    def next(self, kind: type[Packet]) -> Packet:
+        """Return what comes next, which is to be a `kind`."""
+        packet = self.got.get(timeout=PATIENCE)
+        assert isinstance(packet, kind)
+        return packet
 
     def answer(self, packet: object) -> bytes:
         match packet:
             case mqtt5.ConnectPacket():
-                return mqtt5.ConnAckPacket(server_keep_alive=self.asks_for or None).write()
+                return mqtt5.ConnAckPacket(
+                    server_keep_alive=self.asks_for or None, topic_alias_max=self.aliases
+                ).write()
             case mqtt5.PublishPacket(packet_id=int(number)):
                 return mqtt5.PubAckPacket(number).write()
             case mqtt5.PingReqPacket():
@@ -123,7 +133,7 @@ class Device:
         context.load_verify_locations(self.ca)
         self.link.open(context)
         assert isinstance(self.event(), Connected)
-        assert self.broker.got.get(timeout=PATIENCE) == "Connect"
+        self.broker.next(mqtt5.ConnectPacket)
 
     def event(self) -> Event:
         """Return the next thing that happens by what comes."""
@@ -142,7 +152,7 @@ class Device:
         self.now = at
         self.link.misc()
         mid = self.link.publish("t", b"body", qos=1, retain=False)
-        assert self.broker.got.get(timeout=PATIENCE) == "Publish"
+        self.broker.next(mqtt5.PublishPacket)
         assert mid is not None
         return mid
 
@@ -173,7 +183,7 @@ def test_a_device_with_heartbeats_pings_nobody(device: Device, broker: FakeBroke
     assert device.link.deadline == 5 * HEARTBEAT + KEEPALIVE, "the next heartbeat comes before"
     # One that is left out is told of by a ping, and the broker's answer to it puts the next one off.
     assert device.turn(5 * HEARTBEAT + KEEPALIVE) == []
-    assert broker.got.get(timeout=PATIENCE) == "PingReq"
+    broker.next(mqtt5.PingReqPacket)
     device.read()
     assert device.link.deadline == 5 * HEARTBEAT + 2 * KEEPALIVE
 
@@ -189,7 +199,7 @@ def test_a_broker_that_answers_nothing_any_more_is_noticed(
         device.heartbeat(asked)
     else:
         device.turn(asked)
-        assert broker.got.get(timeout=PATIENCE) == "PingReq"
+        broker.next(mqtt5.PingReqPacket)
     assert device.turn(asked + KEEPALIVE - 1) == []
     assert device.turn(asked + KEEPALIVE) == [Disconnected("the broker has fallen silent")]
     assert device.link.socket() is None
@@ -199,3 +209,17 @@ def test_a_broker_may_want_to_hear_more_often(device: Device, broker: FakeBroker
     broker.asks_for = 60
     device.connect()
     assert device.link.deadline == 60
+
+
+def test_what_was_said_once_is_not_said_again(device: Device, broker: FakeBroker) -> None:
+    broker.aliases = 1
+    device.connect()
+
+    def sent(topic: str) -> tuple[str, int | None, str | None]:
+        device.link.publish(topic, b"\x80", qos=1, retain=False)
+        packet = broker.next(mqtt5.PublishPacket)
+        return packet.topic, packet.topic_alias, packet.content_type
+
+    assert sent("up/status") == ("up/status", 1, MSGPACK)
+    assert sent("up/status") == ("", 1, None)
+    assert sent("up/drift") == ("up/drift", None, MSGPACK), "the broker takes no more numbers"
