@@ -21,6 +21,7 @@ from edge.config import Paths
 from edge.errors import EdgeError
 from edge.selfupdate import choice
 from edge.selfupdate.choice import Choice
+from edge.storage import records
 
 BUILD: Final = "FLAGHOIST_AGENT_BUILD"
 """In the environment of a build: its name."""
@@ -126,7 +127,13 @@ def _watch(paths: Paths, held: Choice, process: int) -> None:
     nowhere = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(nowhere, stream)
-    ended, _, _ = select.select([process], [], [], held.seconds)
-    # Confirmed, withdrawn or started once more: then it is none of this guard's business.
-    if not ended and choice.load(paths) == held:
-        signal.pidfd_send_signal(process, signal.SIGKILL)
+    left = held.seconds
+    while left > 0:
+        ended, _, _ = select.select([process], [], [], left)
+        now = choice.load(paths)
+        # Confirmed, withdrawn or started once more: then it is none of this guard's business.
+        if ended or records.changed(now, seconds=held.seconds) != held:
+            return
+        # While the hub is away, a trial is given more time.
+        left, held = now.seconds - held.seconds, now
+    signal.pidfd_send_signal(process, signal.SIGKILL)

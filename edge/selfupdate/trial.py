@@ -6,17 +6,20 @@ hub. Otherwise the release goes back, and with it the agent.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Final
 
 from edge.config import Paths, Settings
 from edge.errors import Stop
-from edge.selfupdate import builds, choice, launcher
+from edge.selfupdate import builds, choice, launcher, witness
 from edge.storage import disk, records
 
 PAUSE: Final = 1.0
 """Seconds between two looks for the hub's answer."""
+
+log = logging.getLogger("flaghoist")
 
 
 def prepare(paths: Paths, release_id: str, settings: Settings) -> None:
@@ -61,10 +64,12 @@ def not_reached(
     *,
     steady: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
+    is_hub_away: Callable[[Paths, Settings], bool] = witness.is_hub_away,
 ) -> str:
     """Wait until this build, if it is on trial, has reached the hub; return why it is not taken.
 
-    An agent that does not reach the hub could not be mended from afar, so it does not stay.
+    An agent that does not reach the hub could not be mended from afar, so it does not stay. While the installed agent
+    finds no way to the hub either, that is no word against the new one: the trial goes on. Raises `OSError`.
     """
     build = launcher.own()
     if not build or choice.load(paths).trial != build:
@@ -72,9 +77,19 @@ def not_reached(
     end = steady() + settings.agent_trial_seconds
     while choice.noted(paths, "reached") != build:
         if steady() >= end:
-            return f"its agent did not reach the hub within {settings.agent_trial_seconds:g} s"
+            if not is_hub_away(paths, settings):
+                return f"its agent did not reach the hub within {settings.agent_trial_seconds:g} s"
+            log.warning("the hub is away; the trial of the new agent goes on until it can be reached")
+            _lengthen(paths, settings.agent_trial_seconds)
+            end = steady() + settings.agent_trial_seconds
         sleep(PAUSE)
     return ""
+
+
+def _lengthen(paths: Paths, seconds: float) -> None:
+    """Give the build on trial more time, by the guard as well."""
+    held = choice.load(paths)
+    choice.save(paths, records.changed(held, seconds=held.seconds + seconds))
 
 
 def confirm(paths: Paths, release_id: str) -> None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 import contextlib
 import json
 import queue
+import threading
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,7 @@ from edge.storage import state
 from tests.edge import agents
 from tests.edge.agents import NEW, Manager
 from tests.edge.rig import Rig, exec_release
-from tests.edge.world import DESIRED_TOPIC, MANIFEST_TOPIC, Built, wait_until
+from tests.edge.world import DESIRED_TOPIC, MANIFEST_TOPIC, Built, Source, wait_until
 from topics.messages import Status, UpdateResult
 
 BREAKS = "\nif not __import__('sys').argv[1:2] == ['self-check']:\n    raise RuntimeError('no agent today')\n"
@@ -144,6 +146,38 @@ def test_an_agent_that_never_connects_takes_its_release_back_with_it(device: Dev
     assert "did not reach the hub within 15 s" in device.ended(new).reason
     device.version(VERSION)
     assert (device.choice.wanted, device.build) == ("", "")
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("device", [4.0], indirect=True)
+def test_a_new_agent_outlasts_a_hub_that_is_away_through_its_whole_trial_and_tells_later(
+    device: Device,
+) -> None:
+    """The swap is healthy, and nobody is there to hear of it for longer than a trial lasts."""
+    asked, away = threading.Event(), threading.Event()
+
+    def once_it_is_away(handler: BaseHTTPRequestHandler, data: bytes) -> None:
+        asked.set()
+        away.wait(60)
+        if data:
+            Source.serve(handler, data)
+        else:
+            handler.send_error(404)
+
+    new = agents.release(8)
+    device.rig.source.faults = [once_it_is_away]
+    device.offer(new)
+    assert asked.wait(60)
+    device.rig.broker.stop()
+    away.set()
+    wait_until(lambda: device.choice.trial, seconds=120, what="the trial")
+    given = device.choice.seconds
+    wait_until(lambda: device.choice.seconds > given, seconds=120, what="a trial that goes on")
+    assert device.build == device.choice.trial
+    device.rig.broker.start()
+    wait_until(lambda: device.choice.chosen == device.build != "", seconds=120, what="the choice")
+    held = state.load(device.rig.paths)
+    assert (held.running_id, held.failed) == (new.id, [])
 
 
 @pytest.mark.timeout(300)

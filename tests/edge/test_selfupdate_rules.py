@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import tarfile
 
@@ -10,7 +11,7 @@ import pytest
 
 from edge.config import Paths
 from edge.errors import Stop
-from edge.selfupdate import builds, choice, launcher, trial
+from edge.selfupdate import builds, choice, launcher, trial, witness
 from edge.selfupdate.choice import TRIES, Choice, next_start
 from edge.selfupdate.standing import Standing
 from edge.storage import records
@@ -153,21 +154,67 @@ def test_a_start_that_cannot_be_counted_is_none_of_the_trial(
     assert [environ[launcher.BUILD] for environ in started] == [A]
 
 
+def waited(box: Box, away: list[bool]) -> str:
+    """Wait for the hub, five seconds at a time; `away` says what the installed agent finds each time."""
+    times = itertools.count()
+    return trial.not_reached(
+        box.paths,
+        records.changed(box.settings, agent_trial_seconds=5.0),
+        steady=lambda: float(next(times)),
+        sleep=lambda _seconds: None,
+        is_hub_away=lambda *_: away.pop(0),
+    )
+
+
 def test_only_a_build_on_trial_waits_for_the_hub(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
-    times = iter(range(1000))
-    settings = records.changed(box.settings, agent_trial_seconds=5.0)
-
-    def wait() -> str:
-        return trial.not_reached(
-            box.paths, settings, steady=lambda: float(next(times)), sleep=lambda _seconds: None
-        )
-
-    assert wait() == ""
+    assert waited(box, []) == ""
     monkeypatch.setenv(launcher.BUILD, B)
     choice.save(box.paths, Choice(trial=B))
-    assert wait() == "its agent did not reach the hub within 5 s"
+    assert waited(box, [False]) == "its agent did not reach the hub within 5 s"
     Standing(box.paths).reached()
-    assert wait() == ""
+    assert waited(box, []) == ""
+
+
+def test_a_hub_that_is_away_for_everybody_is_no_word_against_a_new_agent(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(launcher.BUILD, B)
+    choice.save(box.paths, Choice(trial=B, seconds=30.0, starts=1))
+    away = [True, True, False]
+    assert waited(box, away) == "its agent did not reach the hub within 5 s"
+    assert away == []
+    assert choice.load(box.paths) == Choice(trial=B, seconds=40.0, starts=1)
+
+
+@pytest.mark.parametrize(
+    ("transport", "levels", "away"),
+    [
+        pytest.param("mqtt", {"broker TLS": "pass", "hub HTTP": "warn"}, False, id="the broker is there"),
+        pytest.param("mqtt", {"broker TLS": "skip", "hub HTTP": "pass"}, True, id="the hub alone is no way"),
+        pytest.param("auto", {"broker TLS": "fail", "hub HTTP": "pass"}, False, id="or another way is open"),
+        pytest.param("auto", {"broker TLS": "skip", "hub HTTP": "warn"}, True, id="no way is open"),
+        pytest.param("https", {"broker TLS": "pass", "hub HTTP": "fail"}, True, id="the way that it has"),
+        pytest.param("mqtt", {"broker TLS": "skip", "hub HTTP": "skip"}, False, id="one that did not look"),
+        pytest.param("mqtt", {}, False, id="one that knows no such check"),
+    ],
+)
+def test_what_the_installed_agent_finds(transport: str, levels: dict[str, str], away: bool) -> None:
+    assert witness.says_away(levels, transport) is away
+
+
+def test_the_installed_agent_is_asked_whatever_build_is_wanted(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A device that is not enrolled has no way to look for, and an agent that cannot say is no excuse."""
+    place(box.paths, B)
+    choice.save(box.paths, Choice(trial=B, seconds=30.0))
+    monkeypatch.setenv(launcher.INSTALLED, str(agents.ROOT))
+    monkeypatch.setenv(launcher.BUILD, B)
+    monkeypatch.setenv("PYTHONPATH", str(choice.folder(box.paths, B)))
+    environ = witness.environment(os.environ)
+    assert (environ[launcher.BUILD], environ["PYTHONPATH"]) == ("", str(agents.ROOT))
+    assert launcher.INSTALLED not in environ
+    assert not witness.is_hub_away(box.paths, box.settings)
 
 
 def test_an_agent_notices_that_another_is_wanted(box: Box) -> None:
