@@ -48,6 +48,7 @@ from hub.recovery.rules import Limits
 from hub.recovery.service import Recovery
 from hub.recovery.watch import Watch
 from hub.registry import revoked
+from hub.registry.certificates import Certificates, Terms
 from hub.registry.service import Endpoints, Registry
 from hub.rekey import sign_again_if_due, sign_again_if_moved
 from hub.shared import Health
@@ -128,7 +129,7 @@ def _broker(settings: config.Settings, store: Store, authorities: Authorities) -
     )
 
     def put_out_soon(client: str, topic_filter: str) -> None:
-        where = (store, authorities.device, broker.device_port, client, topic_filter, now_ms)
+        where = (store, authorities, broker.device_port, client, topic_filter, now_ms)
         asyncio.get_running_loop().run_in_executor(None, put_out, *where)
 
     return broker
@@ -175,11 +176,12 @@ async def _services(
     registry = Registry(
         store,
         signer,
-        authorities.device,
+        authorities,
         Endpoints(mqtt.host, mqtt.port, settings.public_http, settings.update_interval),
         config.secret(store, "nonce_secret"),
         lambda tx, role, now: ensure_role(tx, signer, role, sources, now),
         now_ms,
+        settings.certificate_days,
     )
     sign_again_if_due(store, signer, deployment, registry)
     sign_again_if_moved(store, signer, deployment, sources)
@@ -197,7 +199,7 @@ async def _services(
         lambda: revoked.last(store),
         lambda n: [one.device_id for one in revoked.withdrawn(store, now_ms()) if one.n > n],
         broker.reload,
-        lambda device_id: evict(authorities.device, device_id, port=broker.device_port, now=now_ms() // 1000),
+        lambda device_id: evict(authorities, device_id, port=broker.device_port, now=now_ms() // 1000),
     )
     pulse = Pulse(store, signer.fleet, hoister, streams, observed_since)
     for listener_of_commits in (hoister.wake, leader.wake, pulse.wake, streams.wake, doorkeeper.wake):
@@ -250,6 +252,13 @@ async def _services(
         signer=signer,
         api_keys=ApiKeys(store, now_ms),
         registry=registry,
+        certificates=Certificates(
+            store,
+            signer,
+            authorities,
+            now_ms,
+            Terms(days=settings.certificate_days, expired_days=settings.renew_expired),
+        ),
         deployment=deployment,
         catalogue=Catalogue(store, signer, sources, now_ms),
         artifacts=artifacts,

@@ -11,13 +11,14 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from litestar.connection import ASGIConnection
+from litestar.connection import ASGIConnection, Request
 from litestar.handlers import BaseRouteHandler
 
 from hub.access.keys import FIRST, digest
 from hub.caller import Caller
 from hub.errors import Forbidden, SetupError, Unauthorised
 from hub.identity.files import read_private, write_atomic
+from hub.identity.replays import Replays
 from hub.store import Store, Tx
 from hub.throttle import Throttle
 from topics import devicetoken
@@ -36,6 +37,7 @@ class Authenticator:
         self._store = store
         self._fleet = fleet
         self._clock = clock
+        self._replays = Replays()
 
     def caller(self, header: str | None, request_id: str) -> Caller:
         """Return who calls; raises `Unauthorised`."""
@@ -54,6 +56,11 @@ class Authenticator:
         if row["expires_at"] is not None and row["expires_at"] <= self._clock():
             raise Unauthorised("The API key has expired; have an admin make another.", rule="expired_token")
         return Caller(row["name"], row["role"], request_id)
+
+    def check_post(self, header: str | None, body: bytes) -> None:
+        """Let a post pass that `caller` knows for a device's; raises `Unauthorised` and `TooMany` for a replay."""
+        token = (header or "").partition(" ")[2]
+        self._replays.check(devicetoken.claims(token), body, self._clock() // 1000)
 
     def _device(self, tx: Tx, token: str, request_id: str) -> Caller:
         try:
@@ -103,6 +110,9 @@ def guard(
         needed = "viewer" if access.startswith("device") else access
         if not (caller.role == "device" and access.startswith("device")) and not caller.may(needed):
             raise Forbidden(f"This needs the role {needed}; {caller.name} has {caller.role}.", rule="role")
+        if caller.role == "device" and isinstance(connection, Request) and connection.method == "POST":
+            # The body is kept by the request, for the handler.
+            authenticator.check_post(_authorization(connection.scope), await connection.body())
         state["caller"] = caller
 
     return check

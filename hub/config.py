@@ -16,6 +16,7 @@ from hub.artifacts.limits import MAX_BUNDLE
 from hub.artifacts.retention import ROLLBACKS
 from hub.errors import SetupError
 from hub.recovery.rules import Limits
+from hub.registry.certificates import Terms
 from hub.store import Store
 from hub.telemetry.retention import Keep
 from hub.telemetry.sinks.loki import push_url
@@ -42,7 +43,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     raw lines are pushed, empty for nowhere; `keep_*` are days; `mirrors` are URL templates of bundles, `max_bundle`
     is in bytes and `download_rate` in bytes a second, 0 for no ceiling; `keep_rollbacks` is the
     `rollbacks` of `hub.artifacts.retention`; `quarantine_*` are the `Limits` of recovery; `request_limit` is
-    requests a minute of one caller."""
+    requests a minute of one caller; `certificate_days` and `renew_expired` are the `Terms` of renewals."""
 
     data: Path
     fleet: str
@@ -66,6 +67,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     quarantine_storm: int = Limits().storm_percent
     chaos: bool = False
     request_limit: int = REQUESTS
+    certificate_days: int = Terms().days
+    renew_expired: int = Terms().expired_days
 
 
 def parse_address(text: str) -> Address:

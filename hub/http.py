@@ -36,6 +36,7 @@ from hub.problemdocs import ProblemDocs
 from hub.problems import HANDLERS
 from hub.recovery.routes import ChaosController, CommandsController, RecoveryController
 from hub.recovery.service import Recovery
+from hub.registry.certificates import Certificates
 from hub.registry.routes import RegistryController
 from hub.registry.service import Registry
 from hub.shared import Health, SharedController
@@ -67,6 +68,7 @@ class Services(msgspec.Struct, frozen=True):
     signer: Signer
     api_keys: ApiKeys
     registry: Registry
+    certificates: Certificates
     deployment: Deployment
     catalogue: Catalogue
     artifacts: Artifacts

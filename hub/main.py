@@ -18,6 +18,7 @@ from hub.artifacts.retention import ROLLBACKS
 from hub.errors import SetupError
 from hub.logs import configure
 from hub.recovery.rules import Limits
+from hub.registry.certificates import Terms
 from hub.telemetry.retention import LEAST_DAYS, Keep
 from hub.throttle import REQUESTS
 
@@ -151,6 +152,20 @@ def cli() -> None:
     help="Requests a minute of one operator, device or unknown address; 0 for any number.",
 )
 @click.option(
+    "--certificate-days",
+    default=Terms().days,
+    show_default=True,
+    type=click.IntRange(1, 3_650),
+    help="Days for which certificates of devices are made.",
+)
+@click.option(
+    "--renew-expired",
+    default=Terms().expired_days,
+    show_default=True,
+    type=click.IntRange(0, 3_650),
+    help="Days after its end in which a certificate is still renewed by the device's key.",
+)
+@click.option(
     "--chaos/--no-chaos",
     default=False,
     show_default=True,
@@ -178,6 +193,8 @@ def up(
     quarantine_restarts: int,
     quarantine_storm: int,
     request_limit: int,
+    certificate_days: int,
+    renew_expired: int,
     chaos: bool,
 ) -> None:
     """Run everything on one machine, Mosquitto included, until SIGTERM or Ctrl-C.
@@ -211,6 +228,8 @@ def up(
             quarantine_restarts=quarantine_restarts,
             quarantine_storm=quarantine_storm,
             request_limit=request_limit,
+            certificate_days=certificate_days,
+            renew_expired=renew_expired,
             chaos=chaos,
         )
         asyncio.run(_serve(settings))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 from typing import Annotated, Final
 
 import msgspec
@@ -45,6 +46,11 @@ def audience(fleet: str) -> str:
     return f"flaghoist:{fleet}"
 
 
+def digest(body: bytes) -> str:
+    """Return what the token of a request with `body` says of it."""
+    return hashlib.sha256(body).hexdigest()
+
+
 def make(key: SigningKey, claims: Claims) -> str:
     """Return the token for `claims`, signed by the device's key."""
     signed = _encode(_HEADER) + b"." + _encode(msgspec.json.encode(claims))
@@ -54,6 +60,11 @@ def make(key: SigningKey, claims: Claims) -> str:
 def subject(token: str) -> str:
     """Return whom the token claims to be of, unverified: only to look up the key. Raises `DecodeError`."""
     return _claims(token)[0].sub
+
+
+def claims(token: str) -> Claims:
+    """Return what a token claims, unverified: only of one that was verified. Raises `DecodeError`."""
+    return _claims(token)[0]
 
 
 def verify(token: str, public_key: bytes, fleet: str, now: int) -> Claims:

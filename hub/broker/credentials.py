@@ -44,11 +44,10 @@ def service_credentials(folder: Path, authority: Authority, name: str, *, now: i
 def server_credentials(
     folder: Path, authority: Authority, kind: str, hosts: tuple[str, ...], *, now: int, owner: Owner
 ) -> None:
-    """Make sure that `folder` holds `KIND-ca.pem`, `KIND-server.pem` and `KIND-server.key` for a listener."""
+    """Make sure that `folder` holds `KIND-server.pem` and `KIND-server.key` for a listener."""
     files = Credentials(
         folder / f"{kind}-ca.pem", folder / f"{kind}-server.pem", folder / f"{kind}-server.key"
     )
-    write_atomic(files.ca, authority.pem.encode(), 0o644, owner=owner)
     if not (_is_pair(files) and authority.is_current(files.certificate.read_text(), now=now, hosts=hosts)):
         _write_pair(files, authority.issue_server(hosts, now=now), owner)
 

@@ -16,18 +16,19 @@ from typing import Final
 import mqtt5
 
 from hub.broker.wire import Link, LinkError
-from hub.identity.ca import BACKDATE, DAY, Authority
+from hub.identity.building import BACKDATE, DAY
+from hub.identity.ca import Authorities
 
 EVICT_SECONDS: Final = 10.0
 
 
-def evict(authority: Authority, device_id: str, *, port: int, now: int, host: str = "127.0.0.1") -> None:
+def evict(authorities: Authorities, device_id: str, *, port: int, now: int, host: str = "127.0.0.1") -> None:
     """Take over `device_id`'s session on the device listener and end it; blocks until that is done.
 
-    `authority` is the device CA, `now` in seconds. Raises `LinkError`, `OSError` or `ssl.SSLError` when the
+    `now` is in seconds. Raises `LinkError`, `OSError` or `ssl.SSLError` when the
     broker cannot be reached or refuses.
     """
-    with Link(host, port, _context(authority, device_id, now)) as link:
+    with Link(host, port, _context(authorities, device_id, now)) as link:
         link.send(mqtt5.ConnectPacket(device_id, clean_start=True, keep_alive=30).write())
         deadline = time.monotonic() + EVICT_SECONDS
         while time.monotonic() < deadline:
@@ -41,14 +42,14 @@ def evict(authority: Authority, device_id: str, *, port: int, now: int, host: st
         raise LinkError("the broker does not answer")
 
 
-def _context(authority: Authority, device_id: str, now: int) -> ssl.SSLContext:
+def _context(authorities: Authorities, device_id: str, now: int) -> ssl.SSLContext:
     # A life of one hour: the certificate begins BACKDATE before the time it is made for.
-    pair = authority.issue_service(device_id, now=now - DAY + BACKDATE, days=1)
+    pair = authorities.device.issue_service(device_id, now=now - DAY + BACKDATE, days=1)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     # The broker may be bound to an address that its certificate does not name; the CA is the hub's own.
     context.check_hostname = False
     context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.load_verify_locations(cadata=authority.pem)
+    context.load_verify_locations(cadata=authorities.bundle)
     with tempfile.TemporaryDirectory(prefix="flaghoist-") as folder:
         path = Path(folder) / "client.pem"
         path.touch(mode=0o600)

@@ -11,14 +11,19 @@ from hub.broker.evict import evict
 from hub.broker.wire import LinkError
 from hub.caller import rule
 from hub.events import Event, append
-from hub.identity.ca import Authority
+from hub.identity.ca import Authorities
 from hub.store import Store
 
 _log = structlog.get_logger("hub.guard")
 
 
 def put_out(
-    store: Store, authority: Authority, port: int, client: str, topic_filter: str, clock: Callable[[], int]
+    store: Store,
+    authorities: Authorities,
+    port: int,
+    client: str,
+    topic_filter: str,
+    clock: Callable[[], int],
 ) -> None:
     """End the session of `client`, which subscribed to `topic_filter`; blocks. `clock` gives ms.
 
@@ -30,6 +35,6 @@ def put_out(
         event = Event(kind="device.evicted", device_id=client, reason=f"subscribed to {topic_filter}")
         append(tx, event, rule("subscriptions"), clock())
     try:
-        evict(authority, client, port=port, now=clock() // 1000)
+        evict(authorities, client, port=port, now=clock() // 1000)
     except (LinkError, OSError, ssl.SSLError) as error:
         _log.error("the client could not be put out", device=client, reason=str(error))

@@ -388,12 +388,15 @@ def write_files(
     access = acl.render(settings.fleet, settings.services)
     write_atomic(folder / "mosquitto.conf", config.render(settings).encode(), 0o600, owner=owner)
     write_atomic(folder / "acl", access.encode(), 0o600, owner=owner)
-    crl = revocation_list(authorities.device, revoked, now=now)
-    write_atomic(folder / "revoked.pem", crl.encode(), 0o644, owner=owner)
-    for kind, authority, hosts in (
-        ("device", authorities.device, settings.hosts),
-        ("service", authorities.service, ()),
+    serials = tuple(revoked)
+    # One list of each CA that is believed: without its own, OpenSSL lets in nobody whom a CA vouches for.
+    lists = "".join(revocation_list(authority, serials, now=now) for authority in authorities.trusted)
+    write_atomic(folder / "revoked.pem", lists.encode(), 0o644, owner=owner)
+    for kind, authority, clients, hosts in (
+        ("device", authorities.serving, authorities.bundle, settings.hosts),
+        ("service", authorities.service, authorities.service.pem, ()),
     ):
+        write_atomic(folder / f"{kind}-ca.pem", clients.encode(), 0o644, owner=owner)
         credentials.server_credentials(folder, authority, kind, hosts, now=now, owner=owner)
 
 

@@ -6,36 +6,40 @@
 - The **service CA** signs the hub's own connections and the service listener. Devices have nothing of it, so
   a device certificate never gets in there, whatever its name.
 
-Both are made once, with Ed25519 keys, and last 30 years: a device in a cupboard must not outlive its pin.
+Both have Ed25519 keys and last 30 years: a device in a cupboard must not outlive its pin. The device CA has
+generations, since a new one has to be believed by every device before the broker shows what it signed.
 Times are seconds since the Unix epoch; `now` is an argument. Serial numbers are random unless passed in.
 """
 
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+import msgspec
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from hub.errors import SetupError
+from hub.identity.building import (
+    alternative_name,
+    alternative_names,
+    builder,
+    key_pem,
+    key_usage,
+    self_signed,
+)
 from hub.identity.files import read_private, write_atomic
 
-DAY: Final = 86_400
-CA_DAYS: Final = 30 * 365
 LEAF_DAYS: Final = 397
 """Validity of a certificate: 13 months, the longest that common TLS stacks accept of a server."""
-BACKDATE: Final = 3600
-"""A certificate begins an hour before it was made, for devices whose clocks run slow."""
-
+_GENERATIONS: Final = "device-ca.json"
 _CLIENT, _SERVER = ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH
 
 
@@ -76,16 +80,16 @@ class Authority:
         """Return (certificate PEM, key PEM) of a client named `name`, with a fresh key."""
         key = Ed25519PrivateKey.generate()
         certificate = self._issue(key.public_key(), name, now=now, days=days, usage=_CLIENT)
-        return certificate, _key_pem(key)
+        return certificate, key_pem(key)
 
     def issue_server(self, hosts: Iterable[str], *, now: int, days: int = LEAF_DAYS) -> tuple[str, str]:
         """Return (certificate PEM, key PEM) of a server reached as any of `hosts`, localhost or 127.0.0.1."""
         key = Ed25519PrivateKey.generate()
-        names = [_alternative_name(host) for host in dict.fromkeys([*hosts, "localhost", "127.0.0.1"])]
+        names = [alternative_name(host) for host in dict.fromkeys([*hosts, "localhost", "127.0.0.1"])]
         certificate = self._issue(
             key.public_key(), "flaghoist-broker", now=now, days=days, usage=_SERVER, names=names
         )
-        return certificate, _key_pem(key)
+        return certificate, key_pem(key)
 
     def is_current(self, pem: str, *, now: int, hosts: Iterable[str] = ()) -> bool:
         """Whether a certificate is this CA's, names all `hosts`, and has a third of its life or more left."""
@@ -96,8 +100,8 @@ class Authority:
             return False
         begin = certificate.not_valid_before_utc.timestamp()
         end = certificate.not_valid_after_utc.timestamp()
-        wanted = {_alternative_name(host) for host in hosts}
-        return begin <= now < end - (end - begin) / 3 and wanted <= _alternative_names(certificate)
+        wanted = {alternative_name(host) for host in hosts}
+        return begin <= now < end - (end - begin) / 3 and wanted <= alternative_names(certificate)
 
     def _issue(
         self,
@@ -110,10 +114,10 @@ class Authority:
         serial: int | None = None,
         names: Iterable[x509.GeneralName] = (),
     ) -> str:
-        builder = (
-            _builder(name, self.certificate.subject, public_key, now=now, days=days, serial=serial)
+        made = (
+            builder(name, self.certificate.subject, public_key, now=now, days=days, serial=serial)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_key_usage(signs_certificates=False), critical=True)
+            .add_extension(key_usage(signs_certificates=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
             .add_extension(
                 x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False
@@ -121,16 +125,68 @@ class Authority:
         )
         names = list(names)
         if names:
-            builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
-        return builder.sign(self.key, None).public_bytes(serialization.Encoding.PEM).decode()
+            made = made.add_extension(x509.SubjectAlternativeName(names), critical=False)
+        return made.sign(self.key, None).public_bytes(serialization.Encoding.PEM).decode()
 
 
 @dataclass(frozen=True, slots=True)
-class Authorities:
-    """Both CAs of an installation."""
+class Generations:
+    """Which device CAs there are, by number: all of `first` to `newest` are believed. The newest signs certificates of
+    devices, `serving` the one that the broker shows them. `since` is when (s) this came to be."""
 
-    device: Authority
-    service: Authority
+    first: int = 1
+    serving: int = 1
+    newest: int = 1
+    since: int = 0
+
+
+class Authorities:
+    """Both CAs of an installation.
+
+    While the device CA is replaced there are two generations of it; `generations` says how they stand.
+    """
+
+    def __init__(self, folder: Path, fleet: str, service: Authority, now: int) -> None:
+        self._folder, self._fleet = folder, fleet
+        self.service = service
+        self.generations = read_generations(folder)
+        self._devices = self._opened(self.generations, now)
+
+    @property
+    def device(self) -> Authority:
+        """The device CA that signs certificates of devices."""
+        return self._devices[self.generations.newest]
+
+    @property
+    def serving(self) -> Authority:
+        """The device CA that signs the broker's server certificate."""
+        return self._devices[self.generations.serving]
+
+    @property
+    def trusted(self) -> tuple[Authority, ...]:
+        """Every device CA that is believed, the oldest first."""
+        return tuple(self._devices.values())
+
+    @property
+    def bundle(self) -> str:
+        """Every device CA that is believed, as PEM."""
+        return "".join(authority.pem for authority in self.trusted)
+
+    def change(self, generations: Generations, now: int) -> None:
+        """Go over to other generations; one that is new is made. Raises `SetupError`."""
+        devices = self._opened(generations, now)
+        write_atomic(self._folder / _GENERATIONS, msgspec.json.encode(generations), 0o644)
+        # In this order: who reads both between finds what it looks for.
+        self._devices = devices
+        self.generations = generations
+
+    def _opened(self, generations: Generations, now: int) -> dict[int, Authority]:
+        return {n: self._device(n, now) for n in range(generations.first, generations.newest + 1)}
+
+    def _device(self, number: int, now: int) -> Authority:
+        name = "device-ca" if number == 1 else f"device-ca-{number}"
+        suffix = "" if number == 1 else f" {number}"
+        return _open(self._folder, name, f"Flaghoist {self._fleet} device CA{suffix}", now)
 
 
 def open_authorities(folder: Path, fleet: str, *, now: int) -> Authorities:
@@ -138,19 +194,31 @@ def open_authorities(folder: Path, fleet: str, *, now: int) -> Authorities:
 
     Raises `SetupError` when a file is unreadable, open to others, or no longer fits its partner.
     """
-    return Authorities(_open(folder, "device", fleet, now), _open(folder, "service", fleet, now))
+    service = _open(folder, "service-ca", f"Flaghoist {fleet} service CA", now)
+    return Authorities(folder, fleet, service, now)
 
 
-def _open(folder: Path, kind: str, fleet: str, now: int) -> Authority:
-    key_path, certificate_path = folder / f"{kind}-ca.key", folder / f"{kind}-ca.pem"
+def read_generations(folder: Path) -> Generations:
+    """Return how the generations in `folder` stand. Raises `SetupError` for a file that is damaged."""
+    path = folder / _GENERATIONS
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Generations)
+    except FileNotFoundError:
+        return Generations()
+    except (OSError, msgspec.MsgspecError) as error:
+        raise SetupError(f"{path} cannot be used ({error}); restore it from a backup") from None
+
+
+def _open(folder: Path, name: str, subject: str, now: int) -> Authority:
+    key_path, certificate_path = folder / f"{name}.key", folder / f"{name}.pem"
     if not key_path.exists():
         if certificate_path.exists():
             # A new CA would shut out every enrolled device without a word.
             raise SetupError(f"{key_path} is missing beside its certificate; restore {folder} from a backup")
-        write_atomic(key_path, _key_pem(Ed25519PrivateKey.generate()).encode(), 0o600)
+        write_atomic(key_path, key_pem(Ed25519PrivateKey.generate()).encode(), 0o600)
     key = _load_key(key_path)
     if not certificate_path.exists():
-        write_atomic(certificate_path, _self_signed(key, f"Flaghoist {fleet} {kind} CA", now).encode(), 0o644)
+        write_atomic(certificate_path, self_signed(key, subject, now).encode(), 0o644)
     try:
         certificate = x509.load_pem_x509_certificate(certificate_path.read_bytes())
     except (OSError, ValueError):
@@ -170,74 +238,3 @@ def _load_key(path: Path) -> Ed25519PrivateKey:
     if not isinstance(key, Ed25519PrivateKey):
         raise SetupError(f"{path} is not an Ed25519 private key; restore it from a backup")
     return key
-
-
-def _self_signed(key: Ed25519PrivateKey, name: str, now: int) -> str:
-    public_key = key.public_key()
-    builder = (
-        _builder(
-            name,
-            x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]),
-            public_key,
-            now=now,
-            days=CA_DAYS,
-        )
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_key_usage(signs_certificates=True), critical=True)
-    )
-    return builder.sign(key, None).public_bytes(serialization.Encoding.PEM).decode()
-
-
-def _builder(
-    name: str,
-    issuer: x509.Name,
-    public_key: Ed25519PublicKey,
-    *,
-    now: int,
-    days: int,
-    serial: int | None = None,
-) -> x509.CertificateBuilder:
-    return (
-        x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
-        .issuer_name(issuer)
-        .public_key(public_key)
-        .serial_number(x509.random_serial_number() if serial is None else serial)
-        .not_valid_before(datetime.fromtimestamp(now - BACKDATE, UTC))
-        .not_valid_after(datetime.fromtimestamp(now + days * DAY, UTC))
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
-    )
-
-
-def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not signs_certificates,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=signs_certificates,
-        crl_sign=signs_certificates,
-        encipher_only=False,
-        decipher_only=False,
-    )
-
-
-def _alternative_name(host: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ipaddress.ip_address(host))
-    except ValueError:
-        return x509.DNSName(host)
-
-
-def _alternative_names(certificate: x509.Certificate) -> set[x509.GeneralName]:
-    try:
-        return set(certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
-    except x509.ExtensionNotFound:
-        return set()
-
-
-def _key_pem(key: Ed25519PrivateKey) -> str:
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    ).decode()

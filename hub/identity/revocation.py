@@ -13,7 +13,8 @@ from datetime import UTC, datetime
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from hub.identity.ca import BACKDATE, Authority
+from hub.identity.building import BACKDATE
+from hub.identity.ca import Authority
 
 
 def serial_of(certificate_pem: str) -> str:

@@ -1,4 +1,8 @@
-"""Certificates that were withdrawn before their time: of devices revoked or deleted, or made anew with another key."""
+"""Certificates that were withdrawn before their time: of devices revoked or deleted, or made anew with another key.
+
+A device has its present certificate, in its row, and those that were renewed and have not expired: all are good at the
+broker, so all are withdrawn together.
+"""
 
 from __future__ import annotations
 
@@ -16,18 +20,33 @@ class Revoked(NamedTuple):
     device_id: str
 
 
-def withdraw(tx: Tx, device: Row, now: int) -> None:
-    """Withdraw the certificate of a row of `devices`. `now` is in ms."""
+def replaced(tx: Tx, device: Row, now: int) -> None:
+    """Remember the certificate of a row of `devices`, which another takes the place of. `now` is in ms."""
     tx.execute(
-        "INSERT INTO revoked_certificates (serial, device_id, not_after, revoked_at) "
-        "VALUES (:serial, :device_id, :not_after, :now) ON CONFLICT (serial) DO NOTHING",
+        "DELETE FROM former_certificates WHERE device_key = :key AND not_after <= :now",
+        {"key": device["key"], "now": now},
+    )
+    tx.execute(
+        "INSERT INTO former_certificates (serial, device_key, not_after) VALUES (:serial, :key, :not_after) "
+        "ON CONFLICT (serial) DO NOTHING",
         {
             "serial": serial_of(device["certificate_pem"]),
-            "device_id": device["device_id"],
+            "key": device["key"],
             "not_after": device["certificate_not_after"],
-            "now": now,
         },
     )
+
+
+def withdraw(tx: Tx, device: Row, now: int) -> None:
+    """Withdraw every certificate of a row of `devices`. `now` is in ms."""
+    replaced(tx, device, now)
+    tx.execute(
+        "INSERT INTO revoked_certificates (serial, device_id, not_after, revoked_at) "
+        "SELECT serial, :device_id, not_after, :now FROM former_certificates WHERE device_key = :key "
+        "ON CONFLICT (serial) DO NOTHING",
+        {"device_id": device["device_id"], "key": device["key"], "now": now},
+    )
+    tx.execute("DELETE FROM former_certificates WHERE device_key = :key", {"key": device["key"]})
 
 
 def withdrawn(store: Store, now: int) -> list[Revoked]:

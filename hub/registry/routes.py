@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, TypeVar
 
 from litestar import Controller, Request, Response, delete, get, patch, post
 from litestar.datastructures import State
 from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery, JSONBody
-from litestar.status_codes import HTTP_200_OK, HTTP_202_ACCEPTED
+from litestar.status_codes import HTTP_200_OK, HTTP_202_ACCEPTED, HTTP_204_NO_CONTENT
 
-from hub.errors import Invalid, TooLarge
+from hub.errors import Forbidden, Invalid, TooLarge
 from hub.registry import views
+from hub.registry.certificates import Certificates
 from hub.registry.rules import DevicePatch, TokenRequest
 from hub.registry.service import Registry
 from hub.store import Store
@@ -21,8 +22,11 @@ from topics import codec
 from topics.channels import UPLINK_LIMIT
 from topics.enrolment import RegisterRequest
 from topics.errors import DecodeError
+from topics.renewal import CertificateRequest
 
 AnyRequest = Request[Any, Any, State]
+T = TypeVar("T")
+ENVELOPE = "application/vnd.flaghoist.envelope+msgpack"
 
 
 class RegistryController(Controller):
@@ -42,12 +46,29 @@ class RegistryController(Controller):
     @post("/register", opt={"access": "public"}, request_max_body_size=UPLINK_LIMIT)
     async def register(self, request: AnyRequest, registry: NamedDependency[Registry]) -> Response[bytes]:
         """Register a device: first for a nonce (202), then with the proof over it (200)."""
-        message = _decode(await request.body(), request.headers.get("content-type"))
+        message = _decode(await request.body(), request.headers.get("content-type"), RegisterRequest)
         if message.proof is None:
             challenge = await asyncio.to_thread(registry.challenge, message)
             return _msgpack(codec.encode(challenge), HTTP_202_ACCEPTED)
         answer = await asyncio.to_thread(registry.register, message)
         return _msgpack(codec.encode(answer), HTTP_200_OK)
+
+    @post("/{device_id:str}/certificate", opt={"access": "device-only"}, request_max_body_size=UPLINK_LIMIT)
+    async def certificate(
+        self,
+        request: AnyRequest,
+        certificates: NamedDependency[Certificates],
+        device_id: FromPath[str],
+    ) -> Response[bytes | None]:
+        """Renew a device's certificate: signed credentials, or 204 when it holds what it should."""
+        caller = request.state.caller
+        if caller.name != device_id:
+            raise Forbidden("A device may only renew its own certificate.", rule="own_device")
+        held = _decode(await request.body(), request.headers.get("content-type"), CertificateRequest)
+        answer = await asyncio.to_thread(certificates.renew, device_id, held, caller)
+        if answer is None:
+            return Response(None, status_code=HTTP_204_NO_CONTENT)
+        return Response(answer, status_code=HTTP_200_OK, media_type=ENVELOPE)
 
     @get("/", opt={"access": "viewer"}, sync_to_thread=True)
     def index(
@@ -111,13 +132,13 @@ def _shown(store: Store, clock: Clock, device_id: str) -> Response[dict[str, Any
     return Response(view, headers={"ETag": etag})
 
 
-def _decode(body: bytes, content_type: str | None) -> RegisterRequest:
+def _decode(body: bytes, content_type: str | None, kind: type[T]) -> T:
     try:
-        return codec.decode(body, RegisterRequest, limit=UPLINK_LIMIT, content_type=content_type)
+        return codec.decode(body, kind, limit=UPLINK_LIMIT, content_type=content_type)
     except DecodeError as error:
         if error.reason == "too_large":
-            raise TooLarge(f"The registration is too large: {error.detail}.") from None
-        raise Invalid(f"The registration cannot be read: {error.detail}.", rule=error.reason) from None
+            raise TooLarge(f"The request is too large: {error.detail}.") from None
+        raise Invalid(f"The request cannot be read: {error.detail}.", rule=error.reason) from None
 
 
 def _msgpack(body: bytes, status: int) -> Response[bytes]:

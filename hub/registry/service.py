@@ -13,7 +13,7 @@ from hub.caller import Caller
 from hub.desired import check_lock, hoist_desired
 from hub.errors import NotFound, PreconditionFailed, Unauthorised
 from hub.events import Event, append
-from hub.identity.ca import LEAF_DAYS, Authority
+from hub.identity.ca import LEAF_DAYS, Authorities
 from hub.registry import nonce, revoked, rules
 from hub.signer import Signer
 from hub.store import Row, Store, Tx
@@ -41,19 +41,21 @@ class Registry:
         self,
         store: Store,
         signer: Signer,
-        authority: Authority,
+        authorities: Authorities,
         endpoints: Endpoints,
         nonce_secret: bytes,
         ensure_role: Callable[[Tx, str, int], None],
         clock: Callable[[], int],
+        certificate_days: int = LEAF_DAYS,
     ) -> None:
         self._store = store
         self._signer = signer
-        self._authority = authority
+        self._authorities = authorities
         self._endpoints = endpoints
         self._nonce_secret = nonce_secret
         self._ensure_role = ensure_role
         self._clock = clock
+        self._certificate_days = certificate_days
 
     def create_token(self, request: rules.TokenRequest, caller: Caller) -> dict[str, Any]:
         """Make an enrolment token. Its secret is shown this once; the hub keeps a hash."""
@@ -62,17 +64,19 @@ class Registry:
             roots = trustroots.chain(tx)
             if not roots:
                 trustroots.latest(tx)
-            token = Token(secrets.token_bytes(32), sha256(roots[0]), self._authority.sha256)
+            token = Token(secrets.token_bytes(32), sha256(roots[0]), self._authorities.serving.sha256)
             expires_at = now + request.expires_in * 1000
             tx.execute(
-                "INSERT INTO tokens (id, secret_hash, role, segment, uses_left, expires_at, created_at, created_by) "
-                "VALUES (:id, :secret_hash, :role, :segment, :uses, :expires_at, :now, :by)",
+                "INSERT INTO tokens (id, secret_hash, role, segment, uses, uses_left, ca_sha256, expires_at, "
+                "created_at, created_by) VALUES (:id, :secret_hash, :role, :segment, :uses, :uses, :ca, :expires_at, "
+                ":now, :by)",
                 {
                     "id": token.id,
                     "secret_hash": token.secret_hash,
                     "role": request.role,
                     "segment": request.segment,
                     "uses": request.uses,
+                    "ca": token.ca_sha256,
                     "expires_at": expires_at,
                     "now": now,
                     "by": caller.name,
@@ -117,12 +121,15 @@ class Registry:
             )
             if row is None or not again:
                 self._write_device(tx, request, token, row, caller, now)
-            return self._answer(tx, request.device_id)
+            return self._answer(tx, request.device_id, token)
 
     def _write_device(
         self, tx: Tx, request: RegisterRequest, token: Row, known: Row | None, caller: Caller, now: int
     ) -> None:
-        certificate = self._authority.issue_device(request.public_key, request.device_id, now=now // 1000)
+        days = self._certificate_days
+        certificate = self._authorities.device.issue_device(
+            request.public_key, request.device_id, now=now // 1000, days=days
+        )
         fields = {
             "id": request.device_id,
             "public_key": request.public_key,
@@ -130,7 +137,7 @@ class Registry:
             "serial": request.serial,
             "token": token["id"],
             "certificate": certificate,
-            "not_after": now + LEAF_DAYS * 86_400_000,
+            "not_after": now + days * 86_400_000,
             "now": now,
         }
         if known is None:
@@ -148,8 +155,9 @@ class Registry:
         else:
             tx.execute(
                 "UPDATE devices SET public_key = :public_key, hardware = :hardware, serial = :serial, "
-                "token_id = :token, certificate_pem = :certificate, certificate_not_after = :not_after, "
-                "rekey_allowed = 0, revision = devices.revision + 1, updated_at = :now WHERE device_id = :id",
+                "ca_confirmed = '', token_id = :token, certificate_pem = :certificate, "
+                "certificate_not_after = :not_after, rekey_allowed = 0, revision = devices.revision + 1, "
+                "updated_at = :now WHERE device_id = :id",
                 fields,
             )
             revoked.withdraw(tx, known, now)
@@ -160,7 +168,7 @@ class Registry:
         body = {"segment": token["segment"], "token": token["id"]}
         append(tx, Event(kind=kind, device_id=request.device_id, role=token["role"], body=body), caller, now)
 
-    def _answer(self, tx: Tx, device_id: str) -> RegisterAnswer:
+    def _answer(self, tx: Tx, device_id: str, token: Row) -> RegisterAnswer:
         row = _get(tx, device_id)
         topic = DESIRED.topic(self._signer.fleet, id=device_id)
         retained = tx.one("SELECT payload, issued_at FROM retained WHERE topic = :topic", {"topic": topic})
@@ -180,10 +188,19 @@ class Registry:
         )
         return RegisterAnswer(
             roots=trustroots.chain(tx),
-            ca_pem=self._authority.pem,
+            ca_pem=self._named_ca(token),
             certificate_pem=row["certificate_pem"],
             config=self._signer.sign(config, "config"),
             desired=retained["payload"],
+        )
+
+    def _named_ca(self, token: Row) -> str:
+        """Return the CA that a token names, which alone its holder believes; tokens of before name the first."""
+        for authority in self._authorities.trusted:
+            if token["ca_sha256"] in ("", authority.sha256):
+                return authority.pem
+        raise Unauthorised(
+            "The enrolment token is from before the hub changed its CA; ask for a new one.", rule="token_ca"
         )
 
     def patch(self, device_id: str, patch: rules.DevicePatch, if_match: str, caller: Caller) -> None:

@@ -325,6 +325,33 @@ def m013_events(db: Database) -> None:
     _run(db, _EVENTS)
 
 
+_CERTIFICATES: Final = """
+CREATE TABLE former_certificates (serial TEXT PRIMARY KEY, device_key INTEGER NOT NULL, not_after INTEGER NOT NULL);
+
+CREATE INDEX former_certificates_by_device ON former_certificates (device_key);
+
+ALTER TABLE devices ADD COLUMN ca_confirmed TEXT NOT NULL DEFAULT '';
+
+ALTER TABLE tokens ADD COLUMN uses INTEGER NOT NULL DEFAULT 0;
+
+ALTER TABLE tokens ADD COLUMN revoked_at INTEGER;
+
+ALTER TABLE tokens ADD COLUMN ca_sha256 TEXT NOT NULL DEFAULT '';
+
+UPDATE tokens SET uses = uses_left;
+"""
+
+
+@MIGRATIONS()
+def m014_certificates(db: Database) -> None:
+    """Certificates that were renewed and have not expired yet, so that a revocation is of all of a device's.
+
+    `devices.ca_confirmed` is the newest CA that the device said it knows, "" for none but the one it was enrolled with.
+    `tokens.uses` is how many a token was made for; `ca_sha256` the CA that it names, "" for the first.
+    """
+    _run(db, _CERTIFICATES)
+
+
 def _run(db: Database, script: str) -> None:
     for statement in script.split(";\n\n"):
         if statement.strip():

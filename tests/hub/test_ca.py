@@ -14,7 +14,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from nacl.signing import SigningKey
 
 from hub.errors import SetupError
-from hub.identity.ca import DAY, LEAF_DAYS, open_authorities
+from hub.identity.building import DAY
+from hub.identity.ca import LEAF_DAYS, open_authorities
 
 NOW = 1_800_000_000
 KEY = bytes(SigningKey(b"\1" * 32).verify_key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import msgspec
@@ -27,9 +28,13 @@ REPORTS = [
 ]
 
 
+_NUMBERS = map(str, itertools.count())
+"""Each post has a token of its own."""
+
+
 def headers(world: World, device_id: str, content_type: str | None = codec.MSGPACK) -> dict[str, str]:
     now = world.now // 1000
-    claims = devicetoken.Claims(device_id, devicetoken.audience(kit.FLEET), now, now + 60, "1")
+    claims = devicetoken.Claims(device_id, devicetoken.audience(kit.FLEET), now, now + 60, next(_NUMBERS))
     token = devicetoken.make(kit.key(device_id), claims)
     return {"Authorization": f"Bearer {token}"} | ({"Content-Type": content_type} if content_type else {})
 

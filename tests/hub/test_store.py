@@ -146,3 +146,22 @@ def test_a_database_from_before_recovery_keeps_its_attempts_and_holds_nobody_bac
         held = tx.one("SELECT state, devices FROM held_counts")
         assert held is not None and (held["state"], held["devices"]) == ("downloading", 1)
     store.close()
+
+
+def test_a_database_from_before_renewals_knows_how_many_uses_its_tokens_had_left(tmp_path: Path) -> None:
+    path = tmp_path / "hub.db"
+    old = sqlite_utils.Database(path, execute_plugins=False)
+    MIGRATIONS.apply(old, stop_before="m014_certificates")
+    old.execute(
+        "INSERT INTO tokens (id, secret_hash, role, segment, uses_left, expires_at, created_at, created_by) "
+        "VALUES ('t', x'00', 'kiosk', 'canary', 3, 9, 1, 'admin')"
+    )
+    old.conn.commit()
+    old.close()
+    store = SqliteStore(path)
+    with store.read() as tx:
+        token = tx.one("SELECT uses, uses_left, revoked_at, ca_sha256 FROM tokens")
+        assert token is not None and dict(token) == {
+            "uses": 3, "uses_left": 3, "revoked_at": None, "ca_sha256": ""
+        }  # fmt: skip
+    store.close()

@@ -40,6 +40,7 @@ from hub.metrics import Metrics
 from hub.recovery.rules import Limits
 from hub.recovery.service import Recovery
 from hub.recovery.watch import Watch
+from hub.registry.certificates import Certificates, Terms
 from hub.registry.service import Endpoints, Registry
 from hub.shared import Health
 from hub.signer import Signer
@@ -70,7 +71,9 @@ class World:
         chaos: bool = False,
         public_url: str = "https://hub.example/fleet",
         throttle: Throttle | None = None,
+        terms: Terms | None = None,
     ) -> None:
+        terms = terms or Terms()
         self.now = kit.NOW
         self.observed_since = 0
         self.store = SqliteStore(folder / "hub.db")
@@ -84,11 +87,12 @@ class World:
         self.registry = Registry(
             self.store,
             self.signer,
-            self.authorities.device,
+            self.authorities,
             Endpoints("127.0.0.1", 8883, "http://127.0.0.1:1"),
             b"n" * 32,
             lambda tx, role, now: ensure_role(tx, self.signer, role, sources, now),
             lambda: self.now,
+            terms.days,
         )
         self.metrics = Metrics()
         self.arrived: list[Uplink] = []
@@ -106,6 +110,7 @@ class World:
             signer=self.signer,
             api_keys=ApiKeys(self.store, lambda: self.now),
             registry=self.registry,
+            certificates=Certificates(self.store, self.signer, self.authorities, lambda: self.now, terms),
             deployment=self.deployment,
             catalogue=Catalogue(self.store, self.signer, sources, lambda: self.now),
             artifacts=self.artifacts,

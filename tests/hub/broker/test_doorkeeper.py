@@ -13,7 +13,8 @@ from hub.broker.credentials import Credentials
 from hub.broker.doorkeeper import Doorkeeper
 from hub.broker.evict import evict
 from hub.broker.wire import LinkError
-from hub.identity.ca import DAY, open_authorities
+from hub.identity.building import DAY
+from hub.identity.ca import open_authorities
 from hub.identity.revocation import revocation_list, serial_of
 from tests.support.mosquitto import Broker, Peer
 from tests.support.tls import is_refused
@@ -35,7 +36,7 @@ class Withdrawn:
         )
 
     def put_out(self, device_id: str) -> None:
-        evict(self.broker.authorities.device, device_id, port=self.broker.device_port, now=int(time.time()))
+        evict(self.broker.authorities, device_id, port=self.broker.device_port, now=int(time.time()))
 
     def withdraw(self, device_id: str, files: Credentials) -> None:
         self.rows.append((serial_of(files.certificate.read_text()), device_id))

@@ -17,7 +17,7 @@ def test_an_intruder_loses_its_session_and_an_event_says_why(tmp_path: Path) -> 
         device.subscribe(filter_)
         put_out(
             store,
-            broker.authorities.device,
+            broker.authorities,
             broker.device_port,
             "shop-1",
             filter_,

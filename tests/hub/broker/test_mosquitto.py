@@ -25,7 +25,8 @@ from hub.broker.mosquitto import Mosquitto
 from hub.broker.session import IngestSettings, Session
 from hub.broker.wire import Link, LinkError
 from hub.errors import SetupError
-from hub.identity.ca import DAY, open_authorities
+from hub.identity.building import DAY
+from hub.identity.ca import open_authorities
 from tests.support.mosquitto import Broker, Peer, wait_until
 from tests.support.tls import handshake, is_refused
 
@@ -276,16 +277,17 @@ def test_a_queue_that_overflows_while_nobody_reads_it_is_told(tmp_path: Path) ->
 
 def test_an_evicted_device_loses_its_connection_and_nobody_else_does(broker: Broker) -> None:
     with broker.device("evict-a") as device, broker.device("evict-b") as other:
-        evict(broker.authorities.device, "evict-a", port=broker.device_port, now=int(time.time()))
+        evict(broker.authorities, "evict-a", port=broker.device_port, now=int(time.time()))
         assert device.disconnected.wait(5)
         assert other.publish(STATUS.format("evict-b"), b"x") in (0, 0x10)
         assert not other.disconnected.is_set()
 
 
-def test_evicting_needs_the_device_authority(broker: Broker) -> None:
+def test_evicting_needs_the_installations_own_authorities(broker: Broker, tmp_path: Path) -> None:
+    others = open_authorities(tmp_path / "others", "acme", now=int(time.time()))
     with pytest.raises((ssl.SSLError, LinkError, ConnectionError)), broker.device("evict-c") as device:
         try:
-            evict(broker.authorities.service, "evict-c", port=broker.device_port, now=int(time.time()))
+            evict(others, "evict-c", port=broker.device_port, now=int(time.time()))
         finally:
             assert not device.disconnected.is_set()
 
