@@ -21,6 +21,7 @@ CHECKS: Final[dict[str, str]] = {
     "throttling": "whether the processor is slowed down by heat or a weak supply (Raspberry Pi, Intel)",
     "identity": "whether this device is enrolled, and its key readable by nobody else",
     "permissions": "mode of the state directory",
+    "secret files": "whether keys and secrets are nobody else's to read, and certificates nobody else's to change",
     "settings": "whether `agent.json` and the variables that override it can be used",
     "variables": "whether `device.env` can be used",
     "certificate": "dates of the device's certificate",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edge import config
 from edge.config import Paths, Settings
-from edge.diagnose import contact, disk, machine, network, release, trust
+from edge.diagnose import contact, disk, machine, network, privacy, release, trust
 from edge.diagnose.catalogue import complete, reading
 from edge.diagnose.finding import Finding
 from edge.errors import NotReady
@@ -40,6 +40,7 @@ def gather(paths: Paths, system: SystemClock, *, step_seconds: float = network.S
     findings += trust.files(paths)
     busy = release.is_running(paths)
     settings = _settings(paths)
+    findings += reading(privacy.CHECK, lambda: [privacy.check(paths, settings, who.folder)])
     findings += release.agent(paths, busy)
     findings += reading("starts", lambda: [contact.row(paths, settings)])
     if known is None:
@@ -57,7 +58,7 @@ def gather(paths: Paths, system: SystemClock, *, step_seconds: float = network.S
     findings += reading("hook", lambda: release.hook(paths, who.device, known, standing, settings))
     findings += release.history(standing)
     findings.append(contact.coming(who.device, settings, known, standing, wall))
-    findings += reading("reports waiting", lambda: [release.reports(paths)])
+    findings += reading("reports waiting", lambda: [release.reports(paths, known, standing)])
     findings += reading("oldest report", lambda: [contact.oldest(paths, wall // 1000)])
     findings += network.check(_way(paths, who, known, settings, wall, step_seconds, busy=busy))
     return complete(findings, "there is nothing to look at yet")

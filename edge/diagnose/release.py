@@ -11,7 +11,7 @@ from edge.config import Paths, Settings
 from edge.diagnose.finding import Finding, failed, graded, passed, skipped, warned
 from edge.errors import NotReady, Stop
 from edge.identity.identity import Device
-from edge.storage import linknote, spool
+from edge.storage import linknote, outbox, spool
 from edge.storage.memory import Memory
 from edge.storage.spool import Spool
 from edge.storage.state import State
@@ -177,14 +177,20 @@ def history(standing: State) -> list[Finding]:
     ]
 
 
-def reports(paths: Paths) -> Finding:
-    """How many reports wait for the hub."""
+def reports(paths: Paths, known: Memory, standing: State) -> Finding:
+    """How many reports wait for the hub, and whether there is room for more."""
     waiting = Spool.peek(paths.spool)
     size = spool.held(waiting)
+    if any(outbox.is_full(each.outbox) for each in (known, standing)):
+        return failed(
+            "reports waiting",
+            f"{len(waiting)}, and no room for more",
+            "Bring the device to its broker, or see why the hub gives no receipts; until then no update begins.",
+        )
     return graded(
         "reports waiting",
         f"{len(waiting)} of {size} bytes, of at most {spool.MAX_BYTES}",
         "Bring the device to its broker; nothing is lost until there is no room.",
-        fail=size >= spool.MAX_BYTES * 0.99,
-        warn=len(waiting) >= WAITING_WARN,
+        fail=False,
+        warn=len(waiting) >= WAITING_WARN or size >= spool.MAX_BYTES * 0.9,
     )

@@ -13,7 +13,7 @@ import pytest
 from cryptography import x509
 
 from edge.config import Paths
-from edge.diagnose import certificate, command, finding, machine
+from edge.diagnose import certificate, command, finding, machine, release
 from edge.diagnose.catalogue import CHECKS
 from edge.diagnose.finding import Finding
 from edge.diagnose.machine import Readings
@@ -21,9 +21,9 @@ from edge.identity import identity
 from edge.machine.clock import SystemClock
 from edge.machine.starts import Watch
 from edge.main import main
-from edge.storage import memory, records, state
+from edge.storage import memory, outbox, records, state
 from edge.storage.linknote import LinkNote
-from edge.storage.spool import Spool
+from edge.storage.state import Pending
 from hub.identity.ca import open_authorities
 from tests.edge.patient import Patient, everything
 from tests.edge.rig import Rig, exec_release, stop
@@ -418,13 +418,17 @@ def test_the_running_agent_says_why_it_is_not_connected(rig: Rig) -> None:
     stop(process)
 
 
-def test_reports_that_wait_are_counted(tmp_path: Path) -> None:
-    from edge.diagnose import release
-
-    paths = Paths(tmp_path)
-    paths.make()
-    spool = Spool(paths.spool)
+def test_reports_that_wait_are_counted(patient: Patient) -> None:
+    patient.receipt_all()
     for serial in range(1, 4):
-        spool.append("x", serial, "drift", lambda _spool, _n: b"x")
-    spool.close()
-    assert release.reports(paths).detail.startswith("3 of 3 bytes, of at most")
+        patient.spool.append("x", serial, "drift", lambda _spool, _n: b"x")
+    assert release.reports(patient.paths, patient.memory, patient.state).detail.startswith("3 of 3 bytes, of")
+
+
+def test_reports_that_leave_no_room_for_more_hold_updates_up(
+    patient: Patient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "MAX_BYTES", 3)
+    full = records.changed(patient.state, outbox=[Pending(1, "drift", b"long")])
+    found = release.reports(patient.paths, patient.memory, full)
+    assert (found.level, found.detail) == ("fail", "2, and no room for more")
