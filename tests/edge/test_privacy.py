@@ -12,7 +12,6 @@ from edge.config import Paths, Settings
 from edge.diagnose import privacy
 from edge.diagnose.finding import Finding
 
-
 PLAIN = Settings()
 
 
