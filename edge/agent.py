@@ -202,11 +202,13 @@ class Agent:
             if self._kept.under_way is not None and not self._out.jobs.busy:
                 self._job()
             self.consider()
-        if self._check_at is not None and now >= self._check_at and not self._out.jobs.busy:
-            self._job()
+        due = now
         if self._heartbeat_at is not None and now >= self._heartbeat_at:
             self._heartbeat(regular=True)
             self.consider()
+            due = self._heartbeat_at  # the next one: a look that would wake the device before it is had now
+        if self._check_at is not None and due >= self._check_at and not self._out.jobs.busy:
+            self._job()
 
     @property
     def deadline(self) -> float | None:
