@@ -27,10 +27,17 @@ BALLAST: Final = 1_000_000
 EVERY: Final = 3
 """Each so-manieth release brings a new agent."""
 POLICY: Final = {
-    "failure": {"max_ratio": 1.0, "min_reports": 1000, "max_count": None, "update_timeout_seconds": 86_400}
+    "failure": {"max_ratio": 1.0, "min_reports": 1000, "max_count": 1000, "update_timeout_seconds": 86_400}
 }
 """The rollout of one device is not to stop by what becomes of it; that is looked at here."""
 SAID: Final = re.compile(r"LAB (boot|now) (\{.*\})")
+
+
+class Hub(Fleet):
+    """A hub that the device knows by another address than this machine does."""
+
+    def _address(self) -> str:
+        return f"http://127.0.0.1:{self.http_port}" if super()._address() else ""
 
 
 class Bench:
@@ -39,7 +46,7 @@ class Bench:
     def __init__(self, folder: Path, seed: int, tell: Callable[[str], None]) -> None:
         self._folder, self.tell = folder, tell
         self._chance = Random(seed)
-        self.fleet = Fleet(folder / "hub", name="lab")
+        self.fleet = Hub(folder / "hub", name="lab")
         self.fleet.options = (
             *("--public-http", f"http://{HOST}:{self.fleet.http_port}"),
             *("--public-mqtt", f"{HOST}:{self.fleet.mqtt_port}"),

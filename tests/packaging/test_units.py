@@ -119,9 +119,18 @@ SCORES = {
     BOOT: 2.0,
     "flaghoist-safe-mode.service": 1.0,
 }
-"""What each service stays below; the design asks for 3.0."""
-WIDENED = {"compose.conf": 2.5, "exec.conf": 4.0, "rauc.conf": 2.5, "swupdate.conf": 2.5}
-"""The agent's with the drop-in of a hook."""
+"""What each service stays below."""
+WIDENED = {
+    ("compose.conf",): 2.5,
+    ("exec.conf",): 2.5,
+    ("exec.conf", "exec-devices.conf"): 3.0,
+    ("exec.conf", "exec-limits.conf"): 3.0,
+    ("exec.conf", "exec-users.conf"): 3.0,
+    ("rauc.conf",): 2.5,
+    ("swupdate.conf",): 2.5,
+}
+"""What the agent stays at or below with the drop-ins of a hook, as they are meant to be put beside each other."""
+MOST = 3.0
 
 
 def exposure(unit: Path, root: Path) -> float:
@@ -137,20 +146,19 @@ def exposure(unit: Path, root: Path) -> float:
     return float(found[1])
 
 
-def installed(root: Path, name: str, drop_in: str = "") -> Path:
+def installed(root: Path, name: str, drop_ins: tuple[str, ...] = ()) -> Path:
     units = root / "etc/systemd/system"
-    units.mkdir(parents=True)
+    (units / f"{name}.d").mkdir(parents=True)
     shutil.copy(UNITS / name, units)
-    if drop_in:
-        (units / f"{name}.d").mkdir()
+    for drop_in in drop_ins:
         shutil.copy(UNITS / "hooks" / drop_in, units / f"{name}.d")
     return units / name
 
 
 def test_every_service_and_drop_in_has_a_bound() -> None:
     assert set(SCORES) == {name for name in NAMES if name.endswith(".service")}
-    assert set(WIDENED) == set(DROP_INS)
-    assert max(SCORES.values()) <= 3.0
+    assert {names[-1] for names in WIDENED} == set(DROP_INS)
+    assert max(*SCORES.values(), *WIDENED.values()) <= MOST
 
 
 @systemd
@@ -160,15 +168,16 @@ def test_exposure_stays_below(name: str, tmp_path: Path) -> None:
 
 
 @systemd
-@pytest.mark.parametrize("drop_in", WIDENED)
+@pytest.mark.parametrize("drop_ins", WIDENED, ids="+".join)
 def test_a_drop_in_widens_what_its_hook_needs_and_the_page_says_how_much(
-    drop_in: str, tmp_path: Path
+    drop_ins: tuple[str, ...], tmp_path: Path
 ) -> None:
-    (tmp_path / "plain").mkdir()
-    plain = exposure(installed(tmp_path / "plain", AGENT), tmp_path / "plain")
-    found = exposure(installed(tmp_path, AGENT, drop_in), tmp_path)
-    assert plain <= found < WIDENED[drop_in]
-    row = next(line for line in DEPLOY.splitlines() if line.startswith(f"| `{drop_in}` |"))
+    before, after = tmp_path / "before", tmp_path / "after"
+    plain = exposure(installed(before, AGENT, drop_ins[:-1]), before)
+    found = exposure(installed(after, AGENT, drop_ins), after)
+    assert plain <= found <= WIDENED[drop_ins]
+    assert exposure(installed(after, BOOT, drop_ins), after) <= MOST
+    row = next(line for line in DEPLOY.splitlines() if line.startswith(f"| `{drop_ins[-1]}` |"))
     assert f"| {found} |" in row
 
 

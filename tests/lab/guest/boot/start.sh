@@ -7,9 +7,11 @@ ok() { if wait_for "$2"; then echo "OK $1"; else echo "NOT $1"; journalctl --no-
 main_pid() { systemctl show -P MainPID "$1"; }
 served() { curl -sf http://127.0.0.1:8081/health; }
 runs() { served | grep "$1" && flaghoist-edge status | grep "$1 committed"; }
-# Every unit of this lab that a promise is about gets what it says by drop-ins, as people would write them.
+# Settings for the lab's sake are drop-ins, as people would write them, and gone after a boot.
 drop_in() { mkdir -p "/run/systemd/system/$1.d" && printf '%b' "$2" > "/run/systemd/system/$1.d/lab.conf" && systemctl daemon-reload; }
 
+# The firmware leaves the console in the middle of a line.
+echo
 export FLAGHOIST_URL=http://127.0.0.1:8080
 if [ ! -e /var/lib/lab ]; then
     for part in units release restarts safemode rounds; do . /opt/$part.sh; done
