@@ -52,7 +52,7 @@ class Bench:
             *("--public-mqtt", f"{HOST}:{self.fleet.mqtt_port}"),
         )
         self.machine: Machine | None = None
-        self._disk = folder / "disk"
+        self._disk, self._layer = folder / "disk", folder / "layer"
         self.update_seconds = 0.0
         self.boot_seconds = 0.0
 
@@ -60,7 +60,7 @@ class Bench:
     def ready(self) -> Iterator[None]:
         """Make the disks, start the hub, have the device enrol. Raises `CannotBuildError` and `SilentError`."""
         self._base, self._payload = debian.base(), debian.payload(self._folder / "made", "cuts")
-        debian.overlay(self._base, self._disk)
+        debian.overlay(self._base / "disk", "raw", self._disk)
         with self.fleet.ready():
             try:
                 self.tell("the device boots for the first time and enrols")
@@ -78,9 +78,13 @@ class Bench:
 
     def power_on(self, append: str = "") -> float:
         """Start the device with `append` on its kernel's command line; return when that was (monotonic s)."""
+        # A new layer for each boot: nothing that it writes stands before it flushes.
+        if self._layer.exists():
+            debian.merge(self._layer)
+        debian.overlay(self._disk, "qcow2", self._layer)
         self.machine = Machine(
             self._base,
-            [f"file={self._disk},format=qcow2", f"file={self._payload},format=raw,snapshot=on"],
+            [f"file={self._layer},format=qcow2", f"file={self._payload},format=raw,snapshot=on"],
             self._folder / "console",
             memory=640,
             network=True,

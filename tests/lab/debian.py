@@ -81,14 +81,20 @@ def image(path: Path, tree: Path, size: str, label: str) -> None:
     run("mke2fs", "-q", "-t", "ext4", "-L", label, "-d", tree, path, size)
 
 
-def overlay(base: Path, disk: Path) -> None:
-    """Make `disk` a copy of the one in `base` that holds only what changes. Raises `CannotBuildError`.
+def overlay(backing: Path, kind: str, disk: Path) -> None:
+    """Make `disk` a layer on `backing`, of the format `kind`, that holds what changes. Raises `CannotBuildError`.
 
-    Its format (qcow2) keeps where newly written blocks lie in the emulator's own memory until the machine flushes. So a
-    killed emulator loses writes that no flush followed, as a disk with a cache of its own does at a power cut.
+    Its own format (qcow2) keeps in the emulator's memory where newly written blocks lie, until the machine flushes. So
+    a killed emulator loses what was written to them since, as a disk with a cache does at a power cut; a block that
+    this layer held before is written in place, and stays.
     """
     disk.unlink(missing_ok=True)
-    run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", base / "disk", disk)
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-F", kind, "-b", backing, disk)
+
+
+def merge(layer: Path) -> None:
+    """Write what `layer` holds into what it lies on. Raises `CannotBuildError`."""
+    run("qemu-img", "commit", "-q", layer)
 
 
 def payload(folder: Path, guest: str) -> Path:

@@ -37,7 +37,7 @@ def test_the_units_do_on_a_booted_machine_what_they_promise(tmp_path: Path) -> N
     except debian.CannotBuildError as error:
         pytest.skip(str(error))
     disk, log = tmp_path / "disk", tmp_path / "console"
-    debian.overlay(base, disk)
+    debian.overlay(base / "disk", "raw", disk)
     for parts in BOOTS:
         machine = Machine(
             base,
