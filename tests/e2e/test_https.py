@@ -165,3 +165,50 @@ def test_a_device_behind_a_proxy_lives_on_https_and_hears_that_it_was_revoked(
             "flaghoist-edge: the hub refuses this device: The device is unknown or revoked; "
             "run flaghoist-edge diagnose to see why"
         )
+
+
+def test_orders_reach_a_device_without_mqtt_are_carried_out_and_answered(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Put right what drifted, into safe mode, diagnostics from there, and out of it by a redeploy."""
+    quick(monkeypatch, transport="https", heartbeat_seconds=0.5)
+    agent = fleet.enrol("shop-1", "canary")
+    place(agent, mqtt_port=held_port())
+    fleet.start(agent)
+    first = fleet.publish("kiosk", 1)
+    fleet.flaghoist("release", "promote", first, "--segment", "canary")
+    until("the update", lambda: fleet.progress(first, "canary").get("committed") == 1)
+
+    def carried_out(command: dict[str, Any]) -> None:
+        place = f"/devices/shop-1/commands/{command['id']}"
+        until(f"{command['kind']} done", lambda: fleet.get(place).get("state") == "done")
+
+    def seen() -> dict[str, Any]:
+        found: dict[str, Any] = fleet.get("/recovery/shop-1")
+        return found
+
+    released = next(
+        path for path in sorted((agent.state / "releases" / first / "files").rglob("*")) if path.is_file()
+    )
+    signed = released.read_bytes()
+    released.write_bytes(b"rotten")
+    carried_out(fleet.post("/recovery/shop-1/repair", {"reason": "it drifted"}))
+    until("the file as it was signed", lambda: released.read_bytes() == signed)
+    until("its report", lambda: ("drift", first) in reported(fleet, "shop-1"))
+
+    fleet.post("/recovery/shop-1/enter", {"reason": "a look"})
+    until("safe mode", lambda: seen()["in_safe_mode"])
+    until("the mark of safe mode on the device", (agent.state / "run" / "safe-mode").exists)
+    until("its diagnostics", lambda: seen()["diagnostics"])
+    carried_out(fleet.post("/recovery/shop-1/redeploy", {"reason": "go on"}))
+    until("the end of safe mode", lambda: not seen()["in_safe_mode"])
+    until("the service", lambda: agent.health().get("release") == first)
+    assert ("recovery", first) in reported(fleet, "shop-1")
+    assert "connected over MQTT" not in (fleet.folder / "shop-1.log").read_text()
+    assert fleet.get("/telemetry/quarantine")["counts"] == {}
+
+
+def reported(fleet: Fleet, device_id: str) -> set[tuple[str, str]]:
+    """Kinds of a device's reports, with the release that they are about."""
+    reports = fleet.get(f"/telemetry/devices/{device_id}")["reports"]
+    return {(report["kind"], report.get("release", "")) for report in reports}
