@@ -292,8 +292,8 @@ async def _services(
     app = application(
         services,
         auth.Authenticator(store, signer.fleet, now_ms),
-        version("flaghoist"),
         Throttle(settings.request_limit),
+        version=version("flaghoist"),
     )
     server = Server(http_config(app))
     serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import time
-from typing import Any
 
 import msgspec
 import structlog
@@ -87,8 +86,8 @@ class RequestId(ASGIMiddleware):
 
     scopes = (ScopeType.HTTP,)
 
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
+    def __init__(self, services: Services) -> None:
+        self._services = services
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
         """Run the rest of the application under the id."""
@@ -100,7 +99,7 @@ class RequestId(ASGIMiddleware):
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                self._metrics.requests.answered(scope, status, time.monotonic() - begin)
+                self._services.metrics.requests.answered(scope, status, time.monotonic() - begin)
                 message["headers"] = [*message["headers"], *_SECURE, (b"x-request-id", request_id.encode())]
             await send(message)
 
@@ -129,15 +128,18 @@ def _named(scope: Scope) -> dict[str, str]:
 
 
 def application(
-    services: Services, authenticator: Authenticator, version: str, throttle: Throttle
+    services: Services, authenticator: Authenticator, throttle: Throttle, *, version: str
 ) -> Litestar:
     """Return the whole HTTP side of the hub."""
 
-    def provide(value: Any) -> Provide:
-        return Provide(lambda: value, sync_to_thread=False)
+    def provide(name: str) -> Provide:
+        return Provide(lambda: getattr(services, name), sync_to_thread=False)
 
-    injected = {name: getattr(services, name) for name in Services.__struct_fields__}
-    injected["reading"] = Reading(services.store, services.clock, services.observed)
+    def reading() -> Reading:
+        return Reading(services.store, services.clock, services.observed)
+
+    injected = {name: provide(name) for name in Services.__struct_fields__}
+    injected["reading"] = Provide(reading, sync_to_thread=False)
     app = Litestar(
         route_handlers=[
             SharedController,
@@ -158,11 +160,13 @@ def application(
             LiveController,
             MetricsController,
         ],
-        dependencies={name: provide(value) for name, value in injected.items()},
+        dependencies=injected,
         plugins=[ProblemDocs()],
         guards=[guard(authenticator, throttle)],
         request_class=StrictRequest,
-        middleware=[Idempotency(Answers(services.store, lambda: services.clock.now()), authenticator)],
+        middleware=[
+            Idempotency(Answers(lambda: services.store, lambda: services.clock.now()), authenticator)
+        ],
         exception_handlers=HANDLERS,  # type: ignore[arg-type]
         openapi_config=OpenAPIConfig(
             title="Flaghoist",
@@ -175,5 +179,5 @@ def application(
         debug=False,
     )
     # Around the router as well, so that requests for routes that do not exist have an id and a log line.
-    app.asgi_handler = RequestId(services.metrics)(app.asgi_handler)
+    app.asgi_handler = RequestId(services)(app.asgi_handler)
     return app

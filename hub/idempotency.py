@@ -63,7 +63,7 @@ def identify(token: str, key: str, asked: tuple[bytes, ...]) -> Request:
 class Answers:
     """The answers of the last day. `clock` gives ms."""
 
-    def __init__(self, store: Store, clock: Callable[[], int]) -> None:
+    def __init__(self, store: Callable[[], Store], clock: Callable[[], int]) -> None:
         self._store = store
         self._clock = clock
 
@@ -73,7 +73,7 @@ class Answers:
         Raises `Invalid` when the key was used for something else, `Conflict` while that is being carried out.
         """
         now = self._clock()
-        with self._store.write() as tx:
+        with self._store().write() as tx:
             tx.execute("DELETE FROM idempotency WHERE claimed_at <= :before", {"before": now - KEPT_MS})
             row = tx.one("SELECT * FROM idempotency WHERE id = :id", {"id": request.id})
             if row is not None and row["asks"] != request.asks:
@@ -99,14 +99,14 @@ class Answers:
     def keep(self, request: Request, answer: Answer) -> None:
         """Keep what was answered."""
         sealed = bytes(SecretBox(request.seal).encrypt(msgspec.msgpack.encode(answer)))
-        with self._store.write() as tx:
+        with self._store().write() as tx:
             tx.execute(
                 "UPDATE idempotency SET answer = :answer WHERE id = :id", {"answer": sealed, "id": request.id}
             )
 
     def forget(self, request: Request) -> None:
         """Let the key be used again: nothing was done."""
-        with self._store.write() as tx:
+        with self._store().write() as tx:
             tx.execute("DELETE FROM idempotency WHERE id = :id AND answer IS NULL", {"id": request.id})
 
 

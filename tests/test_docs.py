@@ -45,7 +45,7 @@ def pages() -> list[Any]:
 def routes() -> dict[str, str]:
     """Every route of the application, `METHOD /path`, with the least role that may call it."""
     services = SimpleNamespace(**dict.fromkeys(Services.__struct_fields__))
-    app = application(cast(Any, services), cast(Any, None), "0", Throttle())
+    app = application(cast(Any, services), cast(Any, None), Throttle(), version="0")
     found = {}
     for route in app.routes:
         for handler in getattr(route, "route_handlers", ()):

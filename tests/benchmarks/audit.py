@@ -158,7 +158,7 @@ def measure(folder: Path, rounds: int) -> dict[str, Any]:
             figures[name] = compared(switch, action, rounds)
     figures["audit_ratio"] = round(max(audited / bare for audited, bare in figures.values()), 3)
     figures["seal_us"] = round(seal(world), 1)
-    world.store.close()
+    world.close()
     return figures
 
 

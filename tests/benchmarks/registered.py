@@ -94,7 +94,7 @@ def fill(world: World, have: int, wanted: int) -> None:
 
 def open_world(folder: Path) -> World:
     """Return a hub on disk whose role has a stable release; its clock stands until it is moved."""
-    world = World(folder)
+    world = World(folder, own_application=True)
     if world.client.get("/trust/roots/1").status_code != 200:
         world.trust_root()
         world.new_token()

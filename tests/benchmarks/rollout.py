@@ -93,7 +93,7 @@ def promote_and_list(folder: Path, parts: list[str], *, small: bool) -> dict[str
             figures["rows_written_1k"] = by_size[sizes[0]][1]
         if "eligibility" in parts:
             asked = requests.prepare(world, sequence)
-    world.store.close()
+    world.close()
     if {"list", "eligibility"} & set(parts):
         with requests.Serving(folder) as serving:
             if "list" in parts:

@@ -155,7 +155,7 @@ def test_of_two_at_once_one_is_carried_out_and_the_other_told_to_wait(
 
 
 def test_a_key_that_a_killed_hub_left_behind_is_free_after_a_minute(world: World) -> None:
-    answers = Answers(world.store, lambda: world.now)
+    answers = Answers(lambda: world.store, lambda: world.now)
     body = b'{"role":"kiosk","segment":"canary"}'
     left = identify(f"Bearer {world.token}", "k-1", (b"/devices/enrolment-tokens", b"", body))
     assert answers.begin(left) is None

@@ -49,6 +49,7 @@ from hub.streams import Streams
 from hub.telemetry.intake import Intake
 from hub.throttle import Throttle
 from hub.times import Clock, zones
+from tests.hub.lent import borrow
 from tests.topics import kit
 from topics import bundle, codec, enrolment, trust
 from topics.channels import BY_NAME, DESIRED, MANIFEST
@@ -71,6 +72,7 @@ class World:
         chaos: bool = False,
         public_url: str = "https://hub.example/fleet",
         throttle: Throttle | None = None,
+        own_application: bool = False,
         terms: Terms | None = None,
     ) -> None:
         terms = terms or Terms()
@@ -126,12 +128,10 @@ class World:
         config.meta(self.store, "signed_by", key_id(self.signer.public_key))
         auth.ensure_admin(self.store, folder / "admin.token", self.now)
         self.token = (folder / "admin.token").read_text().strip()
-        self.app = application(
-            services,
-            auth.Authenticator(self.store, kit.FLEET, lambda: self.now),
-            "0.0.0",
-            throttle or Throttle(0),
-        )
+        authenticator = auth.Authenticator(self.store, kit.FLEET, lambda: self.now)
+        parts = (services, authenticator, throttle or Throttle(0))
+        self._lent = None if own_application else borrow(*parts)
+        self.app = self._lent.app if self._lent else application(*parts, version="0.0.0")
         self.client = TestClient(self.app)
         self.client.headers["Authorization"] = f"Bearer {self.token}"
         self._counter = itertools.count(1)
@@ -308,6 +308,12 @@ class World:
         self.uplink(device_id, msgspec.structs.replace(status, **changes))
         self.uplink(device_id, Presence(boot=(1, "0" * 8), session=1, state="online"))
 
+    def close(self) -> None:
+        """Close the store, and have the application go to the next hub."""
+        if self._lent:
+            self._lent.give_back()
+        self.store.close()
+
     def events(self) -> list[str]:
         """Kinds of every event, in order, after sealing."""
         with self.store.write() as tx:
@@ -329,7 +335,7 @@ def world(folder: Path, **options: Any) -> Iterator[World]:
     made = World(folder, **options)
     with made.client:
         yield made
-    made.store.close()
+    made.close()
 
 
 def make_bundle(**files: bytes) -> bytes:

@@ -74,7 +74,7 @@ class Fleet(Checks, RuleBasedStateMachine):
         try:
             self._come_to_rest()
         finally:
-            self.world.store.close()
+            self.world.close()
             shutil.rmtree(self.place)
 
     @initialize(
@@ -250,7 +250,7 @@ class Fleet(Checks, RuleBasedStateMachine):
     @rule()
     def restart_hub(self) -> None:
         now = self.world.now
-        self.world.store.close()
+        self.world.close()
         self.world = World(self.place / "hub")
         self.world.now = self.world.observed_since = now
 

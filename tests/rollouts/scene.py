@@ -74,4 +74,4 @@ def template(folder: Path) -> None:
             world.publish(sequence, floor=2 if sequence == 3 else 0, requires=requires)
         for number, segment in enumerate(PLACES):
             world.device(f"dev-{number}", segment)
-    world.store.close()
+    world.close()
