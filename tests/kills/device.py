@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -35,7 +35,7 @@ class Task:
     """Something that the update process does.
 
     `begin` returns the document that orders it, which is retained at `topic`. It is about the release `new`, which ends
-    in `state`.
+    in `state`. One that is no update makes `reports`, how many by kind and state, and calls the hook by `calls`.
     """
 
     name: str
@@ -43,6 +43,8 @@ class Task:
     new: Built
     state: str = "committed"
     topic: str = MANIFEST_TOPIC
+    reports: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    calls: tuple[str, ...] = ()
 
     @property
     def running(self) -> Built:
@@ -70,11 +72,24 @@ def _go_back(box: Box) -> bytes:
     return box.manifest(OLDER, event="rollback", rollback_from=OLD.release.sequence)
 
 
-def ordered_repair(box: Box) -> bytes:
-    """Return a desired state with an order to put the running release right."""
+def ordered(box: Box, kind: str) -> bytes:
+    """Return a desired state with a command."""
     number = box.numbers.next()
-    command = Command(id=f"c-{number}", kind="repair-drift", expires_at=NOW + kit.DAY)
+    command = Command(id=f"c-{number}", kind=kind, expires_at=NOW + kit.DAY)  # type: ignore[arg-type]
     return kit.signed_desired(number, commands=[command])
+
+
+def _command(kind: str) -> Callable[[Box], bytes]:
+    return lambda box: ordered(box, kind)
+
+
+def _safe_mode(order: str) -> Callable[[Box], bytes]:
+    return lambda box: kit.signed_desired(box.numbers.next(), safe_mode=order)
+
+
+def _cleared(box: Box) -> bytes:
+    box.hear(_safe_mode("on")(box), DESIRED_TOPIC)
+    return _safe_mode(f"cleared:{box.state.safe_mode}")(box)
 
 
 def _repair(box: Box) -> bytes:
@@ -87,7 +102,7 @@ def _repair(box: Box) -> bytes:
     (folder / "files/lib/1.bin").unlink()
     (folder / "bundle.json").chmod(0o600)
     (folder / "files/core").write_bytes(b"x")
-    return ordered_repair(box)
+    return ordered(box, "repair-drift")
 
 
 WHOLE, CHANGED = build(10, SHARED), build(13, SHARED | {"files/lib/4.bin": CHANCE.randbytes(7000)})
@@ -99,8 +114,47 @@ TASKS: Final = (
     Task("back to the release before", _go_back, OLDER),
     Task("a release that fails", _offered(BAD), BAD, "rolled_back"),
     Task("into safe mode", _third_failure, THIRD, "rolled_back"),
-    Task("repair", _repair, OLD, topic=DESIRED_TOPIC),
+    Task("repair", _repair, OLD, "committed", DESIRED_TOPIC, {("drift", ""): 1}, (f"rollback {OLD.id}",)),
 )
+ANSWER: Final = ("command-result", "")
+ORDERS: Final = (
+    Task(
+        "safe mode by order",
+        _safe_mode("on"),
+        OLD,
+        "committed",
+        DESIRED_TOPIC,
+        {("recovery", "entered"): 1, ("recovery", "diagnostics"): 1},
+        (f"safe-mode {OLD.id}",),
+    ),
+    Task("out of safe mode", _cleared, OLD, "committed", DESIRED_TOPIC, {("recovery", "left"): 1}),
+    Task(
+        "redeploy",
+        _command("redeploy"),
+        OLD,
+        "committed",
+        DESIRED_TOPIC,
+        {ANSWER: 1},
+        (f"rollback {OLD.id}",),
+    ),
+    Task(
+        "check for drift",
+        _command("check-drift"),
+        OLD,
+        "committed",
+        DESIRED_TOPIC,
+        {ANSWER: 1, ("drift", ""): 1},
+    ),
+    Task(
+        "diagnostics",
+        _command("collect-diagnostics"),
+        OLD,
+        "committed",
+        DESIRED_TOPIC,
+        {ANSWER: 1, ("recovery", "diagnostics"): 1},
+    ),
+)
+"""What an operator orders of a device beside updates."""
 
 
 class Master(Patient):
@@ -163,8 +217,9 @@ class Copy(Box):
         def done() -> bool:
             update = self.state.update
             assert update is not None
-            ended = update.state in ENDED and update.state == self.task.state
-            return ended and not self.jobs.busy and not self.state.inspect and not self.state.outbox
+            ended = update.state in ENDED and update.state == self.task.state and not self.jobs.busy
+            waits = self.state.inspect or self.state.collect or self.state.again or self.state.outbox
+            return ended and not waits
 
         self.pass_time(done)
 

@@ -18,12 +18,10 @@ from tests.kills.device import ENVIRONMENT, TASKS, Copy, Master
 from tests.kills.hub import Ear
 from tests.kills.record import Record
 from tests.kills.strace import Nursery, Place, traced
-from tests.kills.ward import EVERYTHING
+from tests.kills.ward import EVERYTHING, HEAVY_STEP
 from tests.support.mosquitto import Broker
 
 SAMPLE = 2
-HEAVY_STEP = 4
-"""The heavy suite kills at every fourth place, `make kills` at each."""
 
 
 class Station:

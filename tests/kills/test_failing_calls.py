@@ -9,10 +9,10 @@ from contextlib import closing
 import pytest
 
 from edge.updating import stage
-from tests.kills.device import OLD, ordered_repair
+from tests.kills.device import OLD, ordered
 from tests.kills.record import sent
 from tests.kills.strace import Place, traced
-from tests.kills.ward import EVERYTHING, TASKS_BY_NAME, Ward, only
+from tests.kills.ward import EVERYTHING, HEAVY_STEP, ORDERS_BY_NAME, TASKS_BY_NAME, Ward, only
 
 DISK = ("ENOSPC", "EIO", "EROFS", "EDQUOT")
 NETWORK = ("ECONNRESET", "ETIMEDOUT", "EIO")
@@ -50,7 +50,7 @@ def failed(ward: Ward, place: Place, error: str) -> None:
         copy.comes_to_rest()
         if copy.task.new is OLD and not stage.stands(copy.paths, OLD.release):
             # A repair that was in vain is told as that, and may be ordered again.
-            copy.hear(ordered_repair(copy), copy.task.topic)
+            copy.hear(ordered(copy, "repair-drift"), copy.task.topic)
         # The next regular look tidies up, where nothing was left but that.
         copy.agent.check_now()
         copy.settle()
@@ -88,3 +88,10 @@ def test_some_failing_calls_lose_nothing_and_wedge_nothing(ward: Ward) -> None:
 @TASKS_BY_NAME
 def test_no_failing_call_loses_or_wedges_anything(ward: Ward) -> None:
     everywhere(ward, list(ways(ward)))
+
+
+@pytest.mark.heavy
+@traced
+@ORDERS_BY_NAME
+def test_a_call_that_fails_while_an_order_is_carried_out_loses_and_wedges_nothing(ward: Ward) -> None:
+    everywhere(ward, list(ways(ward))[:: 1 if EVERYTHING else HEAVY_STEP])

@@ -9,7 +9,7 @@ import pytest
 
 from tests.kills.record import sent
 from tests.kills.strace import Place, places, traced
-from tests.kills.ward import TASKS_BY_NAME, Ward, only
+from tests.kills.ward import EVERYTHING, HEAVY_STEP, ORDERS_BY_NAME, TASKS_BY_NAME, Ward, only
 
 SAMPLE = 3
 """Places in the quick suite."""
@@ -54,6 +54,13 @@ def test_killed_at_some_system_calls_it_ends_with_one_whole_release_told_once(wa
 @TASKS_BY_NAME
 def test_killed_at_every_system_call_it_ends_with_one_whole_release_told_once(ward: Ward) -> None:
     everywhere(ward, ward.places)
+
+
+@pytest.mark.heavy
+@traced
+@ORDERS_BY_NAME
+def test_killed_while_an_order_is_carried_out_it_is_carried_out_and_told_once(ward: Ward) -> None:
+    everywhere(ward, ward.places[:: 1 if EVERYTHING else HEAVY_STEP])
 
 
 def test_places_are_what_changes_something_and_calls_that_nobody_knows_are_among_them() -> None:

@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 import pytest
 
 from tests.edge.world import Source
-from tests.kills.device import ENVIRONMENT, TASKS, Copy, Master, Task
+from tests.kills.device import ENVIRONMENT, ORDERS, TASKS, Copy, Master, Task
 from tests.kills.record import Record
 from tests.kills.strace import Nursery
 
 EVERYTHING: Final = os.environ.get("FLAGHOIST_KILLS") == "all"
 """`make kills`: every place in every way."""
-TASKS_BY_NAME: Final = pytest.mark.parametrize(
-    "ward", [pytest.param(task, id=task.name) for task in TASKS], indirect=True
-)
+HEAVY_STEP: Final = 4
+"""Where the heavy suite looks at every fourth place only, and `make kills` at each."""
+
+
+def _by_name(tasks: Sequence[Task]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize(
+        "ward", [pytest.param(task, id=task.name) for task in tasks], indirect=True
+    )
+
+
+TASKS_BY_NAME: Final = _by_name(TASKS)
+ORDERS_BY_NAME: Final = _by_name(ORDERS)
 
 
 def only(name: str) -> pytest.MarkDecorator:
     """One task, for the quick suite; the heavy one goes through all of them."""
-    (task,) = (task for task in TASKS if task.name == name)
-    return pytest.mark.parametrize("ward", [pytest.param(task, id=name)], indirect=True)
+    return _by_name([task for task in TASKS if task.name == name])
 
 
 class Ward:
