@@ -71,7 +71,7 @@ class Agent:
         self._wake_at: float | None = None
         self._check_at: float | None = None
         self._respawns = 0
-        self.restart_wanted = False
+        self.restart_wanted, self.trouble = False, ""
 
     # Events
 
@@ -490,6 +490,6 @@ class Agent:
                 seq=self._seq,
                 clock=self._clock,
                 spool_depth=self._outbound.depth,
-                hindered=bool(self._kept.refused),
+                hindered=bool(self._kept.refused or self.trouble),
             )
         )

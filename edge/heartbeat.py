@@ -26,7 +26,8 @@ def build(
     spool_depth: int,
     hindered: bool = False,
 ) -> Status:
-    """Return the heartbeat numbered `seq` of this start of the agent; `hindered` says that its disk takes nothing."""
+    """Return the heartbeat numbered `seq` of this start of the agent; `hindered` says that its disk takes
+    nothing, or that its certificate is not renewed."""
     known, running, attempt = held.memory, state.running, state.update
     _, manifest_topic, desired_topic = beliefs.topics_of(known, device.device_id)
     lock = held.desired.version_lock if held.desired else None

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 from edge.agent import Agent
 from edge.config import Settings
 from edge.identity.identity import Identity
+from edge.identity.renewal import Renewal
 from edge.link import Connected, Disconnected, Event, Published, Received
 from edge.logs.uplink import Uplink
 from edge.machine.notify import Notifier
@@ -31,6 +32,7 @@ COPIED: Final = (
     "connections end soon after they were made, again and again, as when two devices have one identity; if this disk "
     "is a copy, enrol the device anew under an id of its own"
 )
+RENEWED: Final = "the credentials were renewed; connecting with them"
 PATIENCE: Final = 30.0
 """Seconds in which `once` waits for receipts and for its own goodbye."""
 Ending = Literal["stopped", "restart", "done", "unreachable"]
@@ -52,10 +54,11 @@ class Runner:
         note: LinkNote,
         starts: Watch,
         logs: Uplink,
+        renewal: Renewal,
     ) -> None:
         self._agent, self._link, self._child = agent, link, child
         self._manager, self._note, self._starts, self._logs = manager, note, starts, logs
-        self._identity = identity
+        self._identity, self._renewal = identity, renewal
         self._settings = settings
         self._selector = selectors.DefaultSelector()
         self._watched: dict[str, tuple[Any, int]] = {}
@@ -127,6 +130,7 @@ class Runner:
         self._deliver()
         self._manager.turned(time.monotonic())
         self._starts.turned(time.monotonic())
+        self._renewal.turned(self._agent, busy=self._child.busy)
 
     def _ready(self, what: str, mask: int) -> None:
         if what == "link":
@@ -140,7 +144,10 @@ class Runner:
             if code is None:
                 self._agent.on_progress()
             else:
+                renewed = self._renewal.ended()
                 self._agent.on_job_end(code)
+                if renewed:
+                    self._connect_anew()
         else:
             os.read(self._wakeup, 64)
 
@@ -182,6 +189,16 @@ class Runner:
         self._manager.tell(f"STATUS=not connected: {reason}")
         self._note.write(int(time.time()), connected=False, reason=reason)
         self._last_reason = reason
+        self._renewal.refused(self._agent, reason, busy=self._child.busy)
+
+    def _connect_anew(self) -> None:
+        """Go over to the credentials that are in place now; over HTTPS they are used as they are."""
+        if self._connected_at is None:
+            self._connect_at = time.monotonic()
+        elif self._link.way == "mqtt":
+            # In good order: the device is back in a moment, and nobody needs its last will.
+            self._link.close()
+            self._lost(RENEWED)
 
     def _connect(self) -> None:
         try:

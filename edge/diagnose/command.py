@@ -36,7 +36,7 @@ def gather(paths: Paths, system: SystemClock, *, step_seconds: float = network.S
     if who is None:
         return complete(findings, "there is no identity")
     findings += trust.settings(paths)
-    findings += trust.certificates(who.folder, wall)
+    findings += trust.certificates(paths, wall)
     findings += trust.files(paths)
     busy = release.is_running(paths)
     settings = _settings(paths)

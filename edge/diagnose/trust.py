@@ -9,10 +9,9 @@ from typing import Final
 from edge import beliefs, config
 from edge.beliefs import Beliefs
 from edge.config import Paths
-from edge.diagnose import certificate
 from edge.diagnose.finding import Finding, failed, graded, passed, warned
 from edge.errors import NotReady
-from edge.identity import identity
+from edge.identity import certificate, renewal
 from edge.identity.identity import Device
 from edge.machine import clock
 from edge.storage import records
@@ -21,6 +20,7 @@ from edge.storage.state import State
 from topics.trust import ROOT_WARNING_MS
 
 CERTIFICATE_WARNING: Final = timedelta(days=30)
+_RENEW: Final = "See that the hub's HTTP address can be reached; the agent tries again by itself."
 _ENROL: Final = "Run flaghoist-edge enrol with a new token; the key, role and segment stay."
 
 
@@ -58,12 +58,17 @@ def enrolled(paths: Paths, device: Device | None, problem: str) -> list[Finding]
     ]
 
 
-def certificates(folder: Path, wall: int) -> list[Finding]:
-    """The dates of the device's certificate and of the hub's CA at `wall` (ms)."""
+def certificates(paths: Paths, wall: int) -> list[Finding]:
+    """The dates of the device's certificate, whether it is renewed in time, and those of the CA, at `wall` (ms)."""
     now = datetime.fromtimestamp(wall // 1000, UTC)
+    own = _dates("certificate", paths.identity / "cert.pem", now, _ENROL)
+    if own.level != "fail" and (problem := renewal.read(paths).problem):
+        own = warned("certificate", f"{own.detail}; it could not be renewed: {problem}", _RENEW)
     return [
-        _dates("certificate", folder / "cert.pem", now, _ENROL),
-        _dates("hub's CA", folder / "ca.pem", now, "Enrol anew with a token that names the hub's new CA."),
+        own,
+        _dates(
+            "hub's CA", paths.identity / "ca.pem", now, "Enrol anew with a token that names the hub's new CA."
+        ),
     ]
 
 
@@ -142,7 +147,8 @@ def _manifest(held: Beliefs, now: int) -> Finding:
 
 def _dates(check: str, path: Path, now: datetime, remedy: str) -> Finding:
     try:
-        begin, end = certificate.dates(identity.pem_der(path.read_text(encoding="ascii")))
+        # Of several CAs, while the hub changes its own, the newest comes last.
+        begin, end = certificate.dates(certificate.ders(path.read_text(encoding="ascii"))[-1])
     except (OSError, ValueError) as error:
         return failed(check, f"{path} cannot be read: {error}", _ENROL)
     if now < begin:

@@ -1,10 +1,12 @@
-"""The dates in an X.509 certificate, read from its DER; Python's ssl tells them only of a peer's."""
+"""X.509 certificates in files, and their dates, read from the DER; Python's ssl tells those only of a peer's."""
 
 from __future__ import annotations
 
+import ssl
 from datetime import UTC, datetime
 from typing import Final
 
+_END: Final = "-----END CERTIFICATE-----"
 _SEQUENCE: Final = 0x30
 _UTC_TIME, _GENERAL_TIME, _VERSION = 0x17, 0x18, 0xA0
 
@@ -30,6 +32,14 @@ def dates(der: bytes) -> tuple[datetime, datetime]:
     return _time(first, begin), _time(last, end)
 
 
+def ders(pem: str) -> list[bytes]:
+    """Return the DER of every certificate in `pem`, one after the other. Raises `ValueError` for what is none."""
+    pieces = pem.strip().split(_END)
+    if len(pieces) < 2 or pieces[-1].strip():
+        raise ValueError("this is no certificate")
+    return [ssl.PEM_cert_to_DER_cert(piece.strip() + _END) for piece in pieces[:-1]]
+
+
 def _element(data: bytes) -> tuple[int, bytes, bytes]:
     """Return (tag, content, what follows) of the first element."""
     if len(data) < 2:
@@ -50,4 +60,8 @@ def _time(tag: int, content: bytes) -> datetime:
         text = ("19" if text[:2] >= "50" else "20") + text
     elif tag != _GENERAL_TIME:
         raise ValueError("no date where a certificate has one")
-    return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC)
+    if len(text) != 15 or text[14] != "Z" or not text[:14].isdigit():
+        raise ValueError("no date where a certificate has one")
+    # strptime would load half a dozen modules into the agent.
+    month, day, hour, minute, second = (int(text[n : n + 2]) for n in range(4, 14, 2))
+    return datetime(int(text[:4]), month, day, hour, minute, second, tzinfo=UTC)

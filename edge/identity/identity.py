@@ -70,10 +70,12 @@ class Identity:
             context.verify_flags |= ssl.VerifyFlags(NO_CHECK_TIME)
         return context
 
-    def token(self, now: int, unique: str) -> str:
-        """Return the token by which this device speaks HTTP, made at `now` (s)."""
+    def token(self, now: int, unique: str, body: bytes | None = None) -> str:
+        """Return the token by which this device speaks HTTP, made at `now` (s); that of a post is for its `body`."""
         audience = devicetoken.audience(self.device.fleet)
-        claims = devicetoken.Claims(self.device.device_id, audience, now, now + devicetoken.LIFETIME, unique)
+        about = "" if body is None else devicetoken.digest(body)
+        until = now + devicetoken.LIFETIME
+        claims = devicetoken.Claims(self.device.device_id, audience, now, until, unique, about)
         return devicetoken.make(self.key, claims)
 
 
@@ -96,7 +98,6 @@ def write(
     paths: Paths, device: Device, *, seed: bytes, certificate_pem: str, ca_pem: str, unique: str
 ) -> None:
     """Put a new identity in place in one step. Raises `OSError`."""
-    old = paths.identity.readlink().name if paths.identity.is_symlink() else None
     folder = paths.root / f"identity-{unique}"
     folder.mkdir(mode=0o700)
     disk.write_durable(folder / "key.pem", key_pem(seed))
@@ -105,8 +106,10 @@ def write(
     records.save(folder / "device", device)
     disk.fsync_dir(folder)
     disk.link(paths.identity, folder.name)
-    if old is not None:
-        disk.remove(paths.root / old)
+    # The former one, and what a power cut left of others.
+    for other in paths.root.glob("identity-*"):
+        if other != folder:
+            disk.remove(other)
 
 
 def _read_key(path: Path) -> bytes:

@@ -65,7 +65,7 @@ class Client:
     def _request(self, ask: Ask) -> tuple[Answer, str]:
         if self._connection is None:
             self._connection = web.connect(self._parts, self._silence, lambda: self._tls(ask.clock_ok))
-        headers = {"Authorization": f"Bearer {self._token()}"}
+        headers = {"Authorization": f"Bearer {self._token(ask.body)}"}
         if ask.body is not None:
             headers["Content-Type"] = codec.MSGPACK
         if ask.etag:
@@ -80,8 +80,8 @@ class Client:
             self._connection.close()
         return Answer(response.status, media_type, body), response.getheader("Date") or ""
 
-    def _token(self) -> str:
-        return self._identity.token(int(time.time()) + self._offset, os.urandom(8).hex())
+    def _token(self, body: bytes | None) -> str:
+        return self._identity.token(int(time.time()) + self._offset, os.urandom(8).hex(), body)
 
     def _tls(self, clock_ok: bool) -> ssl.SSLContext:
         context = web.checked(self._identity.folder / "ca.pem")

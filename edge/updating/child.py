@@ -10,7 +10,7 @@ import ssl
 from edge import config, web
 from edge.config import Paths, Settings
 from edge.download.fetch import HUB_PATH, Fetcher, Sources
-from edge.identity import roots
+from edge.identity import renewal, renewing, roots
 from edge.identity.identity import Identity
 from edge.logs import book
 from edge.machine.clock import SystemClock
@@ -51,6 +51,8 @@ def run(paths: Paths, *, tell: int | None, parent: int | None) -> int:
     try:
         if roots.is_asked(paths):
             roots.fetch(paths, identity.device.http_url, tls(identity))
+        if renewal.is_asked(paths):
+            renewing.fetch(paths, clock)
         Updater(tools).run()
     except OSError as error:
         log.warning("stopped: %s", error)

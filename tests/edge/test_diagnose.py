@@ -13,11 +13,11 @@ import pytest
 from cryptography import x509
 
 from edge.config import Paths
-from edge.diagnose import certificate, command, finding, machine, release
+from edge.diagnose import command, finding, machine, release
 from edge.diagnose.catalogue import CHECKS
 from edge.diagnose.finding import Finding
 from edge.diagnose.machine import Readings
-from edge.identity import identity
+from edge.identity import certificate
 from edge.machine.clock import SystemClock
 from edge.machine.starts import Watch
 from edge.main import main
@@ -326,7 +326,7 @@ def test_the_dates_of_a_certificate_are_those_that_were_issued(tmp_path: Path) -
     authority = open_authorities(tmp_path, FLEET, now=NOW // 1000).device
     for years in (0, 40):  # from 2050 on dates are written in another way
         pem = authority.issue_device(bytes(32), "a", now=NOW // 1000 + years * YEAR, days=30)
-        begin, end = certificate.dates(identity.pem_der(pem))
+        begin, end = certificate.dates(certificate.ders(pem)[0])
         assert begin <= datetime.fromtimestamp(NOW // 1000 + years * YEAR, UTC) < end
         assert 29 <= (end - begin).days <= 31
 
