@@ -1,13 +1,18 @@
 """What an export of the event log proves, and where it stops being a proof. Pure: lines in, an account out.
 
-An export is NDJSON. Its first line says what it follows (`after`, and the hash of that event); then come events in the
-order of their numbers, and behind the event that each speaks of the checkpoints that the hub signed. An event's hash
-covers the hash before it, so nobody can change, drop or move one without changing every hash behind it; and a
-checkpoint, which the deployment key signed on some day, holds one of those hashes for good.
+An export is NDJSON. Its first line says what it follows (`after`, and the hash of that event) and where it ends (`end`,
+a checkpoint of its last event that the hub signed for it); then come events in the order of their numbers, and behind
+the event that each speaks of the checkpoints that the hub signed day by day. An event's hash covers the hash before it,
+so nobody can change, drop or move one without changing every hash behind it; and a checkpoint holds one of those hashes
+for good. What no hash covers has no place in an export: a line with an unknown field, or with a field twice, is none.
+
+Where it stops: whoever cuts an export off at a checkpoint and takes `end` away has what the hub could have given out
+then. Only another export tells.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final
@@ -27,15 +32,19 @@ _LIMIT: Final = 4 * 1024
 Number = Annotated[int, Meta(ge=0, le=2**62)]
 
 
-class Begin(msgspec.Struct, frozen=True, tag_field="line", tag="export"):
-    """The first line: of which fleet, and the number and hash of the event before the first one here."""
+class Begin(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="line", tag="export"):
+    """The first line: of which fleet, and the number and hash of the event before the first one here.
+
+    `end` is the envelope of a checkpoint of the last event here; None where there is none, or by an older hub.
+    """
 
     fleet: str
     after: Number
     previous: Sha256
+    end: bytes | None = None
 
 
-class Entry(msgspec.Struct, frozen=True, tag_field="line", tag="event"):
+class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="line", tag="event"):
     """One event as it was sealed; `at` is in ms."""
 
     n: Number
@@ -51,13 +60,15 @@ class Entry(msgspec.Struct, frozen=True, tag_field="line", tag="event"):
     hash: Sha256
 
 
-class Seal(msgspec.Struct, frozen=True, tag_field="line", tag="checkpoint"):
+class Seal(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="line", tag="checkpoint"):
     """A signed checkpoint: the envelope in base64."""
 
     envelope: bytes
 
 
-_decoder: Final = msgspec.json.Decoder(Begin | Entry | Seal)
+Line = Begin | Entry | Seal
+_decoder: Final = msgspec.json.Decoder(Line)
+_encode: Final = msgspec.json.Encoder().encode
 _body: Final = msgspec.json.Encoder(order="sorted")
 
 
@@ -91,25 +102,30 @@ class Account:
 
 
 def examine(
-    lines: Iterable[bytes], keys: Mapping[str, bytes] | None = None, *, about: frozenset[int] = frozenset()
+    lines: Iterable[bytes],
+    keys: Mapping[str, bytes] | None = None,
+    *,
+    about: frozenset[int] = frozenset(),
+    to_the_end: bool = True,
 ) -> Account:
     """Return the account of an export.
 
     `keys` are the deployment keys (id to public key) whose checkpoints are believed; with None their signatures are
-    not looked at. `about` names events whose hashes are wanted.
+    not looked at. `about` names events whose hashes are wanted. `to_the_end` asks for a checkpoint of the last event.
     """
     account = Account()
     sealed: dict[int, tuple[int, Checkpoint]] = {}
+    number = 0
     for number, line in enumerate(lines, 1):
-        try:
-            if len(line) > LINE_LIMIT:
-                raise msgspec.DecodeError
-            item = _decoder.decode(line)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        item = read(line)
+        if item is None:
             account.find(number, None, "is not a line of an export")
             continue
         if isinstance(item, Begin):
             _begin(account, number, item)
+            if number == 1 and item.end is not None and (end := _open(account, number, item.end, keys)):
+                sealed[end.n] = (number, end)
+                _hold(account, number, end)
         elif number == 1:
             account.find(1, None, "does not say what it follows: the first line of the export is missing")
         if isinstance(item, Entry):
@@ -118,17 +134,42 @@ def examine(
                 account.hashes[item.n] = item.hash
             if item.n in sealed:
                 _hold(account, number, sealed[item.n][1])
-        elif isinstance(item, Seal) and (checkpoint := _open(account, number, item, keys)):
+        elif isinstance(item, Seal) and (checkpoint := _open(account, number, item.envelope, keys)):
             sealed[checkpoint.n] = (number, checkpoint)
             _hold(account, number, checkpoint)
-    for line_number, checkpoint in sealed.values():
-        if checkpoint.n > account.last:
-            account.find(
-                line_number,
-                checkpoint.n,
-                f"was sealed by a checkpoint, but the export ends at event {account.last}: its end was cut off",
-            )
+    if number == 0:
+        account.find(1, None, "is missing: the file is empty, and an export has at least its first line")
+    cut_off = [(where, checkpoint.n) for where, checkpoint in sealed.values() if checkpoint.n > account.last]
+    for where, n in cut_off:
+        what = f"was sealed by a checkpoint, but the export ends at event {account.last}: its end was cut off"
+        account.find(where, n, what)
+    if to_the_end and account.entries and not cut_off and account.last not in sealed:
+        account.find(number, account.last, "is the last here, and no checkpoint says so: the end was cut off")
     return account
+
+
+def read(line: bytes) -> Line | None:
+    """Return what a line of an export holds, None for what is none.
+
+    Of a field that stands twice somebody else might read the other, and one that is unknown is covered by no hash.
+    """
+    if len(line) > LINE_LIMIT:
+        return None
+    try:
+        item: Line = _decoder.decode(line)
+        # What the hub wrote is written so again; only of what was not, names have to be looked at.
+        if _encode(item) != line:
+            json.loads(line, object_pairs_hook=_each_once)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+    return item
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a field stands twice")
+    return found
 
 
 def _begin(account: Account, line: int, item: Begin) -> None:
@@ -155,9 +196,9 @@ def _follow(account: Account, line: int, item: Entry) -> None:
     account.last, account.head = item.n, item.hash
 
 
-def _open(account: Account, line: int, item: Seal, keys: Mapping[str, bytes] | None) -> Checkpoint | None:
+def _open(account: Account, line: int, sealed: bytes, keys: Mapping[str, bytes] | None) -> Checkpoint | None:
     try:
-        opened = envelope.open_envelope(item.envelope, limit=_LIMIT)
+        opened = envelope.open_envelope(sealed, limit=_LIMIT)
         payload = opened.payload
         if keys is not None:
             payload = envelope.verify(opened, "checkpoint", keys, 1, signer="deployment")

@@ -14,7 +14,7 @@ from hub.audit.views import Wanted
 from hub.errors import Invalid
 from hub.signer import Signer
 from hub.store import Store
-from hub.times import parse_rfc3339
+from hub.times import Clock, parse_rfc3339
 
 MAX_LIMIT = 500
 
@@ -58,15 +58,16 @@ class AuditController(Controller):
             items = views.audits(tx, wanted, before=_number("cursor", cursor), limit=limit)
         return {"items": items, "next_cursor": str(items[-1]["n"]) if len(items) == limit else None}
 
-    @get("/export")
-    async def export(
+    @get("/export", sync_to_thread=True)
+    def export(
         self,
         store: NamedDependency[Store],
         signer: NamedDependency[Signer],
+        clock: NamedDependency[Clock],
         after: FromQuery[str | None] = None,
     ) -> Stream:
         """Every event after number `after`, oldest first, with its hash, and the signed checkpoints, as NDJSON."""
-        lines = views.export(store, signer.fleet, _number("after", after) or 0)
+        lines = views.export(store, signer, _number("after", after) or 0, clock.now())
         return Stream(lines, media_type="application/x-ndjson", headers={"Cache-Control": "no-store"})
 
 

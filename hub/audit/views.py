@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any, Final
 
 import msgspec
 
 from hub import events
 from hub.audit.chain import Begin, Entry, Seal
+from hub.errors import Invalid
+from hub.signer import Signer
 from hub.store import Row, Store, Tx
+from topics.documents import Checkpoint
 
 PAGE: Final = 1_000
 
@@ -58,18 +62,33 @@ def view(row: Row) -> dict[str, Any]:
     return {**events.shown(row), "request_id": row["request_id"], "hash": row["hash"]}
 
 
-def export(store: Store, fleet: str, after: int) -> Iterator[bytes]:
-    """Yield the lines of an export of every event above `after` that is sealed now, with its checkpoints.
+def export(store: Store, signer: Signer, after: int, now: int) -> Iterator[bytes]:
+    """Yield the lines of an export of every event above `after` that is sealed now, with its checkpoints. `now` in ms.
 
-    A page at a time, each read on its own, so that a long export holds no snapshot of the database.
+    A page at a time, each read on its own, so that a long export holds no snapshot of the database. Raises `Invalid`
+    where there is no event `after`.
     """
     encode = msgspec.json.Encoder().encode
     with store.read() as tx:
         row = tx.one("SELECT hash FROM events WHERE n = :n", {"n": after})
-        newest = tx.one("SELECT COALESCE(MAX(n), 0) AS n FROM events")
-    end = newest["n"] if newest else 0
-    yield encode(Begin(fleet, after if row else 0, row["hash"] if row else events.GENESIS)) + b"\n"
-    n = after if row else 0
+        newest = tx.one("SELECT n, hash FROM events WHERE n IS NOT NULL ORDER BY n DESC LIMIT 1")
+        end = newest["n"] if newest else 0
+        # Of events that the database no longer has: who deleted them did not forge these.
+        beyond = tx.all("SELECT envelope FROM checkpoints WHERE n > :end ORDER BY n", {"end": end})
+    if row is None and after:
+        raise Invalid(f"There is no event {after}; the newest is {end}.", rule="after")
+    last = Checkpoint(fleet=signer.fleet, n=end, hash=newest["hash"], at=now) if newest else None
+    begin = Begin(
+        *(signer.fleet, after, row["hash"] if row else events.GENESIS),
+        end=signer.sign(last, "checkpoint") if last else None,
+    )
+    seals = [encode(Seal(mark["envelope"])) + b"\n" for mark in beyond]
+    return chain([encode(begin) + b"\n"], _rest(store, after, end), seals)
+
+
+def _rest(store: Store, after: int, end: int) -> Iterator[bytes]:
+    encode = msgspec.json.Encoder().encode
+    n = after
     while n < end:
         with store.read() as tx:
             rows = [row for row in events.after(tx, n, limit=PAGE) if row["n"] <= end]

@@ -107,7 +107,7 @@ def verify(file: Path, roots: tuple[Path, ...], against: Path | None, as_json: b
     for path in roots:
         assert keys is not None  # noqa: S101  (for the type checker)
         keys |= trust.keys_of(read_root(path)[1], "deployment")[0]
-    earlier = _examined(against, keys) if against else None
+    earlier = _examined(against, keys, to_the_end=False) if against else None
     account = _examined(file, keys, frozenset([earlier.last]) if earlier else frozenset())
     if earlier is not None:
         _compare(account, earlier)
@@ -121,9 +121,15 @@ def verify(file: Path, roots: tuple[Path, ...], against: Path | None, as_json: b
         raise NotTrusted(f"{file} is not the log that was sealed: {what} {first.what}")
 
 
-def _examined(path: Path, keys: dict[str, bytes] | None, about: frozenset[int] = frozenset()) -> Account:
+def _examined(
+    path: Path,
+    keys: dict[str, bytes] | None,
+    about: frozenset[int] = frozenset(),
+    *,
+    to_the_end: bool = True,
+) -> Account:
     with _opened(path) as lines:
-        return examine(lines, keys, about=about)
+        return examine(lines, keys, about=about, to_the_end=to_the_end)
 
 
 @contextmanager

@@ -89,13 +89,15 @@ def first(account: Account) -> tuple[int, str]:
 
 def test_a_whole_export_proves_itself(lines: list[bytes]) -> None:
     account = examine(lines, KEYS)
-    assert (account.findings, account.entries, account.checkpoints) == ([], 10, 2)
+    assert (account.findings, account.entries, account.checkpoints) == ([], 10, 3)
     assert account.last == account.first + 9
 
 
 def _swap(lines: list[bytes]) -> list[bytes]:
     return [*lines[:3], lines[4], lines[3], *lines[5:]]
 
+
+DEEP = b'{"x":' * 100_000 + b"1" + b"}" * 100_000
 
 ATTACKS: list[tuple[str, Callable[[list[bytes]], list[bytes]], int, str]] = [
     ("body", lambda x: [*x[:3], changed(x[3], body={"before": {"x": 9}}), *x[4:]], 4, "is not what was sealed"),
@@ -107,6 +109,16 @@ ATTACKS: list[tuple[str, Callable[[list[bytes]], list[bytes]], int, str]] = [
     ("moved", _swap, 4, "is missing"),
     ("doubled", lambda x: [*x[:4], x[3], *x[4:]], 5, "moved or doubled"),
     ("end-cut-off", lambda x: [*x[:9], x[-1]], 10, "its end was cut off"),
+    ("end-cut-off-with-its-checkpoint", lambda x: x[:9], 1, "ends at event"),
+    ("cut-off-at-a-checkpoint", lambda x: x[:7], 1, "its end was cut off"),
+    ("cut-off-and-nothing-said", lambda x: [changed(x[0], end=None), *x[1:9]], 9, "no checkpoint says so"),
+    ("all-events-cut-off", lambda x: x[:1], 1, "its end was cut off"),
+    ("emptied", lambda x: [], 1, "the file is empty"),
+    ("said-twice", lambda x: [*x[:3], b'{"actor":"bob",' + x[3][1:], *x[4:]], 4, "is not a line of an export"),
+    ("said-twice-within", lambda x: [*x[:3], x[3].replace(b'{"x":', b'{"x":0,"x":'), *x[4:]], 4, "not a line"),
+    ("said-besides", lambda x: [*x[:3], changed(x[3], approved_by="bob"), *x[4:]], 4, "is not a line of an export"),
+    ("no-number", lambda x: [*x[:3], x[3].replace(b'{"x":2}', b'{"x":NaN}'), *x[4:]], 4, "not a line"),
+    ("too-deep", lambda x: [*x[:3], x[3].replace(b'{"x":2}', DEEP), *x[4:]], 4, "is not a line of an export"),
     ("beginning-cut-off", lambda x: x[2:], 1, "first line of the export is missing"),
     ("two-exports", lambda x: [*x, x[0]], 14, "in the middle of another"),
     ("line-garbled", lambda x: [*x[:3], b"\x00" + x[3], *x[4:]], 4, "is not a line of an export"),
@@ -114,7 +126,7 @@ ATTACKS: list[tuple[str, Callable[[list[bytes]], list[bytes]], int, str]] = [
     ("rewritten-whole", lambda x: rehashed([*x[:3], changed(x[3], actor="bob"), *x[4:]]), 7, "another hash"),
     ("dropped-and-rewritten", lambda x: rehashed([*x[:3], *x[4:]]), 7, "another hash"),
     ("checkpoint-moved", lambda x: [*x[:6], *x[7:9], x[6], *x[9:]], 9, "in another place"),
-    ("other-fleet", lambda x: [changed(x[0], fleet="other"), *x[1:]], 7, "was sealed for fleet"),
+    ("other-fleet", lambda x: [changed(x[0], fleet="other"), *x[1:]], 1, "was sealed for fleet"),
     ("garbage-checkpoint", lambda x: [*x[:6], changed(x[6], envelope="AAAA"), *x[7:]], 7, "no checkpoint to believe"),
 ]  # fmt: skip
 
@@ -127,6 +139,28 @@ def test_what_was_done_to_an_export_shows_and_where(
     assert words in what
     # A dropped line shifts the rest: the finding is on the first line behind the gap.
     assert found == line
+
+
+def test_an_export_written_in_another_way_says_the_same(lines: list[bytes]) -> None:
+    again = [json.dumps(json.loads(line), indent=None, sort_keys=True).encode() for line in lines]
+    assert examine(again, KEYS).findings == []
+
+
+def test_an_export_after_the_newest_event_proves_that_nothing_came_since(world: World) -> None:
+    newest = len(world.events())
+    (begin,) = lines_of(world, newest)
+    account = examine([begin], KEYS)
+    assert (account.findings, account.entries, account.last) == ([], 0, newest)
+    refused = world.client.get("/audits/export", params={"after": newest + 1})
+    assert (refused.status_code, refused.json()["rule"]) == (422, "after")
+
+
+def test_events_deleted_from_the_database_are_missed_by_every_later_export(world: World) -> None:
+    write(world, 5)
+    assert seal_day(world)
+    with world.store.write() as tx:
+        tx.execute("DELETE FROM events WHERE n > (SELECT MAX(n) - 2 FROM events)")
+    assert "its end was cut off" in first(examine(lines_of(world), KEYS))[1]
 
 
 def test_a_checkpoint_by_another_key_is_not_believed(world: World, lines: list[bytes]) -> None:

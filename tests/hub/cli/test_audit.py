@@ -61,6 +61,24 @@ def test_an_export_that_was_touched_ends_with_5_and_names_the_first_bad_entry(
     assert "event 1 (line 2) is not what was sealed" in ran.err and "findings\t1\n" in ran.out
 
 
+def test_an_export_that_was_cut_off_or_emptied_ends_with_5(flaghoist: Flaghoist, tmp_path: Path) -> None:
+    path = export(tmp_path / "log", 3)
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-2]))
+    ran = flaghoist("audit", "verify", str(path))
+    assert ran.code == 5 and "event 2 (line 3) is the last here, and no checkpoint says so" in ran.err
+    path.write_bytes(b"")
+    ran = flaghoist("audit", "verify", str(path))
+    assert ran.code == 5 and "the file is empty" in ran.err
+
+
+def test_an_earlier_export_need_not_be_sealed_to_be_held_against_a_later_one(
+    flaghoist: Flaghoist, tmp_path: Path
+) -> None:
+    earlier, now = export(tmp_path / "earlier", 3), export(tmp_path / "now", 5)
+    earlier.write_bytes(b"".join(earlier.read_bytes().splitlines(keepends=True)[:-1]))
+    assert flaghoist("audit", "verify", str(now), "--against", str(earlier)).code == 0
+
+
 def test_a_checkpoint_of_a_key_that_the_root_does_not_name_is_not_believed(
     flaghoist: Flaghoist, tmp_path: Path, root: Path
 ) -> None:
