@@ -56,18 +56,16 @@ class Hub:
         return codec.encode(RegisterAnswer(**{**fields, **self.changes}))
 
     def expect(self, key: SigningKey | None = None, issued_at: int = NOW) -> None:
-        """Queue the two answers; the second needs the device's key, which its first request tells."""
-        hub = self
+        """Answer registrations; the second answer needs the device's key, which its first request tells."""
 
-        class Answers(list[tuple[int, bytes]]):
-            def pop(self, _index: Any = 0) -> tuple[int, bytes]:
-                request = codec.decode(hub.source.bodies[-1], RegisterRequest, limit=65536)
-                if not request.nonce:
-                    return 202, codec.encode(RegisterChallenge(b"n" * 16))
-                proven = enrolment.is_proven(hub.token.secret_hash, request)
-                return (200, hub.answer(request.public_key, issued_at)) if proven else (401, b"{}")
+        def judge(body: bytes) -> tuple[int, bytes]:
+            request = codec.decode(body, RegisterRequest, limit=65536)
+            if not request.nonce:
+                return 202, codec.encode(RegisterChallenge(b"n" * 16))
+            proven = enrolment.is_proven(self.token.secret_hash, request)
+            return (200, self.answer(request.public_key, issued_at)) if proven else (401, b"{}")
 
-        self.source.answers = Answers()
+        self.source.judge = judge
 
     def wanted(self, **changes: str) -> Wanted:
         fields = {"hub": self.source.url, "token": self.token.text(), "device_id": DEVICE, "hardware": "rpi4"}
@@ -215,13 +213,13 @@ def test_an_answer_that_the_token_does_not_vouch_for_is_not_believed(
 
 
 def test_a_hub_that_says_no_is_quoted(hub: Hub, paths: Paths) -> None:
-    hub.source.answers = [(409, b'{"detail": "shop-12 is taken by another key"}')]
+    hub.source.judge = lambda _body: (409, b'{"detail": "shop-12 is taken by another key"}')
     with pytest.raises(Refused, match=r"shop-12 is taken by another key \(409\)"):
         enrol.enrol(paths, hub.wanted(), SystemClock())
 
 
 def test_something_that_is_no_hub_is_named(hub: Hub, paths: Paths) -> None:
-    hub.source.answers = [(200, b"<html>")]
+    hub.source.judge = lambda _body: (200, b"<html>")
     with pytest.raises(Untrusted, match="does not answer as a hub does"):
         enrol.enrol(paths, hub.wanted(), SystemClock())
 

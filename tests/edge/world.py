@@ -175,6 +175,7 @@ class Source:
         self.requests: list[dict[str, str]] = []
         self.faults: list[Callable[[BaseHTTPRequestHandler, bytes], None]] = []
         self.answers: list[tuple[int, bytes]] = []
+        self.judge: Callable[[bytes], tuple[int, bytes]] | None = None
         self.bodies: list[bytes] = []
         source = self
 
@@ -190,8 +191,12 @@ class Source:
                     source.serve(self, data)
 
             def do_POST(self) -> None:
-                source.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
-                status, body = source.answers.pop(0)
+                length = int(self.headers["Content-Length"])
+                asked = self.rfile.read(length)
+                if len(asked) < length:
+                    return  # whoever asked is gone
+                source.bodies.append(asked)
+                status, body = source.judge(asked) if source.judge else source.answers.pop(0)
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()

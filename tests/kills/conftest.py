@@ -12,10 +12,16 @@ from tests.kills.ward import Ward
 
 
 @pytest.fixture
-def ward(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Ward]:
+def source() -> Iterator[Source]:
+    """A server of archives."""
+    server = Source()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def ward(tmp_path: Path, source: Source, request: pytest.FixtureRequest) -> Iterator[Ward]:
     """A task (the parameter), ready to be done and to go wrong as often as one likes."""
-    source = Source()
     made = Ward(tmp_path, source, request.param)
     yield made
     made.close()
-    source.close()
