@@ -27,14 +27,23 @@ class Standing(Work):
     """What there is to do when no update is under way. Raises `OSError`."""
 
     def _ensure(self) -> None:
-        """See that the committed release runs: a device that was switched off starts with nothing running."""
+        """See that the committed release runs and is as it was signed, and that safe mode is kept."""
+        release = self._stand()
+        if release is not None and self._inspect(release):
+            self._ensure()
+
+    def _stand(self) -> Release | None:
+        """See that the committed release runs: a device that was switched off starts with nothing running.
+
+        Return it, None when there is none and in safe mode.
+        """
         mark.safe_mode(self._paths, on=bool(self._state.safe_mode))
         if self._state.safe_mode:
             self._apply_safe_mode()
-            return
+            return None
         running = self._state.running
         if running is None:
-            return
+            return None
         trial.confirm(self._paths, running.release.id)
         place = Place(running.release.id, running.release.hook)
         if not activate.points_to(self._paths, running.release.id):
@@ -54,8 +63,16 @@ class Standing(Work):
         if (service, restarts) != (self._state.service, self._state.restarts):
             self._save(service=service, restarts=restarts)
             self._tools.tell()
-        if self._inspect(running.release):
-            self._ensure()
+        return running.release
+
+    def _stand_meanwhile(self) -> None:
+        """Before an update goes on in a new boot, see that the release runs which it is to replace.
+
+        Nothing runs after a boot, and a download may take hours. What was confirmed in this boot was seen to run.
+        """
+        running = self._state.running
+        if running is not None and self._state.confirmed != self._in_this_boot(running.release.id):
+            self._stand()
 
     def _differences(self, release: Release) -> list[DriftItem]:
         """Return how files and services differ from what was signed."""
@@ -100,7 +117,7 @@ class Standing(Work):
 
         It is proven already: a hook that cannot confirm makes the device degraded, and is asked again at the next look.
         """
-        this_boot = f"{place.release_id} {self._tools.boot}"
+        this_boot = self._in_this_boot(place.release_id)
         if self._state.confirmed == this_boot:
             return Result(0, "")
         result = self._patient("confirm", place)
@@ -108,6 +125,9 @@ class Standing(Work):
             return Result(1, f"confirm: {result.reason}")
         self._save(confirmed=this_boot, reboots=0)
         return result
+
+    def _in_this_boot(self, release_id: str) -> str:
+        return f"{release_id} {self._tools.boot}"
 
     def _reboot_for(self, result: Result) -> Result:
         """Restart the machine if the running release's hook asks for it. Limited: no device restarts without end."""

@@ -56,10 +56,13 @@ class Updater(Standing):
             restart=restart if update.restart else "",
         ):
             case "start_over":
+                self._stand_meanwhile()
                 # Nothing was changed yet; not a transition, so it is not reported again.
                 self._save(update=records.changed(update, state="downloading"))
                 self._forward(update.release)
             case "activate_again":
+                if self._state.running_id and activate.points_to(self._paths, self._state.running_id):
+                    self._stand_meanwhile()
                 self._activate()
             case "restart":
                 self._restart_again()

@@ -15,9 +15,10 @@ from typing import Any
 
 import pytest
 
+from edge.download.fetch import Fetcher
 from edge.storage import disk
 from edge.storage.spool import Spool
-from edge.updating import hooks, stage, templates
+from edge.updating import activate, hooks, stage, templates
 from tests.edge.world import MANIFEST_TOPIC, Box, Built, Source, build, tree
 
 SHARES = 12
@@ -166,4 +167,60 @@ def test_quick_power_cycles_do_not_condemn_a_good_release(tmp_path: Path, source
     assert ("rolled_back", new.id) in box.results(), "on a slow machine the next try may be over by now"
     assert box.state.failed == []
     box.pass_time(lambda: box.state.running_id == new.id)
+    box.close()
+
+
+NOTHING_RUNS = """#!/bin/sh
+cd "$FLAGHOIST_STATE_DIR"
+echo "$1 $FLAGHOIST_RELEASE_ID beside $(cat runs)" >> hook.log
+case "$1" in
+  activate) echo "$FLAGHOIST_RELEASE_ID" > runs ;;
+  probe) [ "$(cat runs)" = "$FLAGHOIST_RELEASE_ID" ] || { echo "$(cat runs) runs" >&2; exit 1; } ;;
+esac
+"""
+"""A hook for a service that a boot ends: `runs` names the release that runs."""
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "stood"),
+    [
+        pytest.param(Box, "fetcher", "downloading", id="in mid-download"),
+        pytest.param(activate, "point", "activating", id="before the swap"),
+    ],
+)
+def test_after_a_boot_the_release_before_runs_while_the_update_goes_on(
+    tmp_path: Path, source: Source, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, stood: str
+) -> None:
+    """A download may take hours, and nothing runs after a boot."""
+    old, new = source.add(build(7)), source.add(build(8))
+    box = Box(tmp_path, source)
+    box.hook("fake", NOTHING_RUNS)
+    runs = box.paths.root / "runs"
+    runs.write_text("nothing")
+    box.online()
+    box.offer(old)
+    box.agent.on_message(MANIFEST_TOPIC, box.manifest(new))
+    if os.fork() == 0:
+        setattr(owner, name, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+        box.update()
+        os._exit(1)
+    os.wait()
+    assert (box.state.update and box.state.update.state, runs.read_text().strip()) == (stood, old.id)
+    runs.write_text("nothing")
+    box.boot = "boot-2"
+    seen: list[str] = []
+    fetcher = box.fetcher
+
+    def looking(urls: list[str]) -> Fetcher:
+        seen.append(runs.read_text().strip())
+        return fetcher(urls)
+
+    monkeypatch.setattr(box, "fetcher", looking)
+    box.start()
+    box.online()
+    assert box.state.running_id == new.id
+    assert seen == ([old.id] if stood == "downloading" else [])
+    log = (box.paths.root / "hook.log").read_text()
+    assert log.splitlines()[-1].startswith(f"confirm {new.id}")
+    assert f"install {new.id} beside {old.id}" in log.split(f"activate {old.id} beside nothing")[-1]
     box.close()
