@@ -52,15 +52,19 @@ def promotion(
         min_agent=_min_agent(tx, release) if LeastAgent in kinds else "0",
         scripts=_scripts(tx, release["id"]) if RequiredChecks in kinds else frozenset(),
         approved_by=_names(tx, _APPROVERS, where) if Approvals in kinds else frozenset(),
-        asked_by=_names(tx, _STARTERS, where) | {caller.name} if Approvals in kinds else frozenset(),
+        asked_by=_names(tx, _ASKERS, where) | {caller.name} if Approvals in kinds else frozenset(),
         sites=_sites(tx, release, segment, share) if SiteShare in kinds else {},
         drifted_since=_drifted_since(tx, release["role"], segment) if DriftAge in kinds else None,
     )
 
 
-# Who put the rollout on its way counts as its asker, also when a rule of the hub takes the next step.
+# Whoever put the rollout on its way, or had it put there at some time, counts among its askers, also when a rule of the
+# hub takes the next step.
 _APPROVERS: Final = "SELECT approved_by AS name FROM approvals WHERE release_id = :id AND segment = :segment"
-_STARTERS: Final = "SELECT started_by AS name FROM stages WHERE release_id = :id AND :segment <> ''"
+_ASKERS: Final = (
+    "SELECT DISTINCT actor AS name FROM events WHERE release_id = :id AND :segment <> '' "
+    "AND kind IN ('release.promoted', 'release.scheduled')"
+)
 
 
 def _names(tx: Tx, sql: str, params: dict[str, str]) -> frozenset[str]:

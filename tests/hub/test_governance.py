@@ -156,6 +156,31 @@ def test_who_put_a_rollout_on_its_way_does_not_approve_it_for_the_rule_that_goes
     assert world.judge() == [release]
 
 
+def test_who_scheduled_a_promotion_does_not_approve_it_for_the_rule_that_carries_it_out(world: World) -> None:
+    add(world, {"kind": "approvals", "segments": ["canary"]})
+    ann, bob = as_person(world, "ann"), as_person(world, "bob")
+    release = world.publish(1)
+    path = f"/releases/{release}/approvals"
+    body = {"targetSegment": "canary", "not_before": rfc3339(world.now + 60_000)}
+    assert world.client.post(f"/releases/{release}/promote", json=body, headers=ann).status_code == 200
+    assert world.client.post(path, json={"targetSegment": "canary"}, headers=ann).status_code == 201
+    world.now += 120_000
+    assert world.judge() == []
+    world.client.post(path, json={"targetSegment": "canary"}, headers=bob)
+    assert world.judge() == [release]
+
+
+def test_who_widened_a_share_does_not_approve_the_rest(world: World) -> None:
+    add(world, {"kind": "approvals", "segments": ["early"]})
+    ann, bob = as_person(world, "ann"), as_person(world, "bob")
+    release = world.publish(1)
+    to_early(world, release)
+    assert promote(world, release, rolloutPercentage=100, headers=bob).status_code == 200
+    path = f"/releases/{release}/approvals"
+    world.client.post(path, json={"targetSegment": "early"}, headers=bob)
+    assert promote(world, release, "early", headers=ann).json()["rule"] == "policy.approvals"
+
+
 def test_what_waits_for_its_time_waits_for_a_freeze_to_end_as_well(world: World) -> None:
     release = world.publish(1)
     policy_id = add(world, FREEZE)
