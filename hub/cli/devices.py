@@ -6,9 +6,8 @@ from typing import Any
 
 import click
 
-from hub.cli import output
+from hub.cli import devicechanges, enrolment, output
 from hub.cli.api import Hub
-from hub.cli.devicechanges import add_to
 from hub.cli.deviceview import SHOWN, path_of, show_device
 from hub.cli.options import ROLE, device_argument, hub_options, json_option
 from hub.cli.timeline import timeline
@@ -46,31 +45,6 @@ def show(device_id: str, as_json: bool, hub: Hub) -> None:
     show_device(hub.read(hub.get(path_of(device_id)), dict[str, Any]), as_json=as_json)
 
 
-@device.command()
-@click.option("--role", required=True, type=ROLE, help="Role of the devices that will use the token.")
-@click.option("--segment", required=True, type=click.Choice(SEGMENTS), help="Their segment.")
-@click.option(
-    "--uses", type=click.IntRange(1, 1_000_000), default=1, show_default=True, help="Devices that may use it."
-)
-@click.option(
-    "--expires-in",
-    type=click.IntRange(60, 90 * 86_400),
-    default=86_400,
-    show_default=True,
-    help="Seconds that the token is valid: a minute to 90 days.",
-)
-@json_option
-@hub_options
-def token(role: str, segment: str, uses: int, expires_in: int, as_json: bool, hub: Hub) -> None:
-    """Make an enrolment token and print it; it is a secret and is shown only this once."""
-    body = {"role": role, "segment": segment, "uses": uses, "expires_in": expires_in}
-    answer = hub.read(hub.post("/devices/enrolment-tokens", body), dict[str, Any])
-    if as_json:
-        output.emit_json(answer)
-        return
-    output.emit(str(answer.get("token", "")))
-    output.remark(f"for {uses} device{'s' if uses > 1 else ''}, until {answer.get('expires_at')}")
-
-
 device.add_command(timeline)
-add_to(device)
+devicechanges.add_to(device)
+enrolment.add_to(device)

@@ -12,7 +12,7 @@ from litestar.params import FromPath, FromQuery, JSONBody
 from litestar.status_codes import HTTP_200_OK, HTTP_202_ACCEPTED, HTTP_204_NO_CONTENT
 
 from hub.errors import Forbidden, Invalid, TooLarge
-from hub.registry import views
+from hub.registry import tokens, views
 from hub.registry.certificates import Certificates
 from hub.registry.rules import DevicePatch, TokenRequest
 from hub.registry.service import Registry
@@ -42,6 +42,29 @@ class RegistryController(Controller):
         """Make an enrolment token; its text is shown this once."""
         answer = registry.create_token(data, request.state.caller)
         return {**answer, "expires_at": rfc3339(answer["expires_at"])}
+
+    @get("/enrolment-tokens", opt={"access": "operator"}, sync_to_thread=True)
+    def list_tokens(
+        self,
+        store: NamedDependency[Store],
+        clock: NamedDependency[Clock],
+        limit: FromQuery[int] = 100,
+        cursor: FromQuery[str | None] = None,
+    ) -> dict[str, Any]:
+        """List enrolment tokens without their texts, the newest first."""
+        with store.read() as tx:
+            return tokens.page(tx, limit=limit, cursor=cursor, now=clock.now())
+
+    @delete("/enrolment-tokens/{token_id:str}", opt={"access": "operator"}, sync_to_thread=True)
+    def revoke_token(
+        self,
+        request: AnyRequest,
+        store: NamedDependency[Store],
+        clock: NamedDependency[Clock],
+        token_id: FromPath[str],
+    ) -> None:
+        """Let nobody use a token from now on."""
+        tokens.revoke(store, token_id, request.state.caller, clock.now())
 
     @post("/register", opt={"access": "public"}, request_max_body_size=UPLINK_LIMIT)
     async def register(self, request: AnyRequest, registry: NamedDependency[Registry]) -> Response[bytes]:

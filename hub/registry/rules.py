@@ -13,6 +13,8 @@ from topics.fields import Name, ReleaseId, Role, Text
 UNSET = msgspec.UNSET
 Unset = msgspec.UnsetType
 
+RESERVED = ("register", "enrolment-tokens")
+"""What stands in paths where a device's id does: a device of that name could not be reached."""
 SILENT_AFTER = 3
 """Heartbeats a device may miss before it is shown as offline."""
 
@@ -53,11 +55,15 @@ class KnownDevice(msgspec.Struct, frozen=True):
     revoked: bool
 
 
-def check_token(*, uses_left: int, expires_at: int, now: int, spent_by_this_device: bool) -> None:
+def check_token(
+    *, uses_left: int, expires_at: int, now: int, spent_by_this_device: bool, revoked: bool
+) -> None:
     """Raise `Unauthorised` unless a token may be used at `now` (ms).
 
     A device that has already spent a use of it may ask again: its answer may have been lost on the way.
     """
+    if revoked:
+        raise Unauthorised("The enrolment token was withdrawn; ask for a new one.", rule="token_revoked")
     if now >= expires_at:
         raise Unauthorised("The enrolment token has expired; ask for a new one.", rule="token_expired")
     if uses_left < 1 and not spent_by_this_device:
@@ -66,6 +72,8 @@ def check_token(*, uses_left: int, expires_at: int, now: int, spent_by_this_devi
 
 def check_identity(device_id: str, known: KnownDevice | None, public_key: bytes) -> None:
     """Raise `Conflict` when an id is taken by another key, until an operator allows the change."""
+    if device_id in RESERVED:
+        raise Conflict(f"{device_id} is a word of the API's own; choose another id.", rule="reserved_id")
     if known is None:
         return
     if known.revoked:

@@ -118,6 +118,7 @@ class Registry:
                 expires_at=token["expires_at"],
                 now=now,
                 spent_by_this_device=again,
+                revoked=token["revoked_at"] is not None,
             )
             if row is None or not again:
                 self._write_device(tx, request, token, row, caller, now)
