@@ -106,7 +106,7 @@ def _one_by_one(tx: Tx, rows: _Rows, batch: Batch, keys: Mapping[str, int], know
     """Judge heartbeats that came twice, late or out of order, each by its number."""
     for device_id, beats in heartbeats_of(batch, keys.keys()).items():
         key = keys[device_id]
-        copies.tell(tx, device_id, key, (status.boot for status, _ in beats), now)
+        copies.tell(tx, device_id, key, [status.boot for status, _ in beats], now)
         row = known.get(key)
         latest = (row[1], row[2]) if row else None
         state = rollups.unpack(row[3] if row else None)

@@ -279,7 +279,15 @@ class Registry:
             row = _get(tx, device_id)
             revoked.withdraw(tx, row, now)
             params = {"key": row["key"]}
-            for table in ("device_latest", "presence", "spools", "commands", "drifting", "restarting"):
+            for table in (
+                "device_latest",
+                "presence",
+                "spools",
+                "commands",
+                "drifting",
+                "restarting",
+                "odd_starts",
+            ):
                 tx.execute(f"DELETE FROM {table} WHERE device_key = :key", params)  # noqa: S608  (constant names)
             tx.execute("DELETE FROM devices WHERE key = :key", params)
             topic = DESIRED.topic(self._signer.fleet, id=device_id)
@@ -309,7 +317,7 @@ def _forget_boots(tx: Tx, key: int) -> None:
 
     What it once reported of a release stays counted until it tries that release again.
     """
-    for table in ("device_latest", "presence"):
+    for table in ("device_latest", "presence", "odd_starts"):
         tx.execute(f"DELETE FROM {table} WHERE device_key = :key", {"key": key})  # noqa: S608  (constant names)
     tx.execute("UPDATE attempts SET attempt = 0 WHERE device_key = :key", {"key": key})
 

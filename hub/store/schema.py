@@ -330,6 +330,11 @@ CREATE TABLE former_certificates (serial TEXT PRIMARY KEY, device_key INTEGER NO
 
 CREATE INDEX former_certificates_by_device ON former_certificates (device_key);
 
+CREATE TABLE odd_starts (
+    device_key INTEGER PRIMARY KEY, boot INTEGER NOT NULL, first TEXT NOT NULL, other TEXT NOT NULL,
+    seq INTEGER NOT NULL
+);
+
 ALTER TABLE devices ADD COLUMN ca_confirmed TEXT NOT NULL DEFAULT '';
 
 ALTER TABLE tokens ADD COLUMN uses INTEGER NOT NULL DEFAULT 0;
@@ -347,7 +352,9 @@ def m014_certificates(db: Database) -> None:
     """Certificates that were renewed and have not expired yet, so that a revocation is of all of a device's.
 
     `devices.ca_confirmed` is the newest CA that the device said it knows, "" for none but the one it was enrolled with.
-    `tokens.uses` is how many a token was made for; `ca_sha256` the CA that it names, "" for the first.
+    `odd_starts` are starts of agents that came under one number: what else was heard under it, and the seq up to which
+    the first had been heard by then. `tokens.uses` is how many a token was made for; `ca_sha256` the CA that it names,
+    "" for the first.
     """
     _run(db, _CERTIFICATES)
 

@@ -15,6 +15,7 @@ from topics.messages import Boot, Status
 
 ONE: Boot = (6, "0000000a")
 OTHER: Boot = (6, "0000000b")
+THIRD: Boot = (6, "0000000d")
 
 
 @pytest.fixture
@@ -38,7 +39,31 @@ def told(store: SqliteStore) -> list[tuple[str, str]]:
 @pytest.mark.parametrize(
     ("beats", "copied"),
     [
-        pytest.param([status(1, boot=ONE), status(1, boot=OTHER)], True, id="d10 both connect in turn"),
+        pytest.param(
+            [status(1, boot=ONE), status(1, boot=OTHER), status(2, boot=ONE), status(2, boot=OTHER)],
+            True,
+            id="d10 both connect in turn",
+        ),
+        pytest.param(
+            [status(7, boot=ONE), status(1, boot=OTHER), status(8, boot=ONE), status(2, boot=OTHER)],
+            True,
+            id="one has been there for longer",
+        ),
+        pytest.param(
+            [status(1, boot=ONE), status(1, boot=OTHER), status(2, boot=OTHER), status(1, boot=ONE)],
+            True,
+            id="one is faster",
+        ),
+        pytest.param(
+            [status(7, boot=ONE), *(status(seq, boot=OTHER) for seq in range(1, 12))],
+            False,
+            id="a memory that fell back gave a number twice",
+        ),
+        pytest.param(
+            [status(3, boot=ONE), status(1, boot=OTHER), status(1, boot=THIRD), status(2, boot=THIRD)],
+            False,
+            id="a full disk that writes no start down",
+        ),
         pytest.param([status(seq, boot=ONE) for seq in (1, 2, 3)], False, id="one agent"),
         pytest.param([status(2, boot=ONE), status(1, boot=ONE)], False, id="out of order"),
         pytest.param([status(1, boot=ONE), status(1, boot=ONE)], False, id="delivered twice"),
