@@ -128,7 +128,7 @@ def report(days: int, kind: str, table: str, hub: Hub) -> None:
     if kind == "text":
         _show(hub.read(data, dict[str, Any]))
     else:
-        output.emit(data.decode().rstrip("\n"))
+        output.emit_file(data)
 
 
 @compliance.command()

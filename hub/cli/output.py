@@ -44,6 +44,16 @@ def emit(text: str) -> None:
     print(clean(text), flush=True)
 
 
+def emit_file(data: bytes) -> None:
+    """Print what is meant for a file, byte for byte; on a terminal its lines, none of which steers it."""
+    if sys.stdout.isatty():
+        for line in data.decode(errors="replace").splitlines():
+            emit(line)
+    else:
+        sys.stdout.buffer.write(data)
+        sys.stdout.flush()
+
+
 def remark(text: str) -> None:
     """Say something to a person that is not part of the result."""
     if sys.stderr.isatty():

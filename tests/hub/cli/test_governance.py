@@ -102,6 +102,14 @@ def test_the_report_is_a_table_with_its_remarks(flaghoist: Flaghoist, hub: FakeH
     assert "root 1 expires 2026-12-01T00:00:00Z" in lines
 
 
+def test_a_table_and_the_page_are_printed_byte_for_byte(flaghoist: Flaghoist, hub: FakeHub) -> None:
+    table, page = b'role,reason\r\nkiosk,"two\nlines"\r\n', b"<!doctype html>\n<p>\xe2\x80\x93</p>\n"
+    hub.on("GET /compliance/report?days=30&format=csv&table=rollouts", (200, table))
+    hub.on("GET /compliance/report?days=30&format=html&table=groups", (200, page))
+    assert flaghoist("compliance", "report", "--format", "csv", "--table", "rollouts").out.encode() == table
+    assert flaghoist("compliance", "report", "--format", "html").out.encode() == page
+
+
 def test_the_history_is_a_line_a_day(flaghoist: Flaghoist, hub: FakeHub) -> None:
     day = {"at": "2026-11-25T00:10:00.000Z", "totals": TOTALS}
     hub.on("GET /compliance/history?days=30", (200, {"items": [day]}))
