@@ -55,8 +55,9 @@ class AuditController(Controller):
             until=_time("until", until),
         )
         with store.read() as tx:
-            items = views.audits(tx, wanted, before=_number("cursor", cursor), limit=limit)
-        return {"items": items, "next_cursor": str(items[-1]["n"]) if len(items) == limit else None}
+            found = views.audits(tx, wanted, before=_number("cursor", cursor), limit=limit + 1)
+        items = found[:limit]
+        return {"items": items, "next_cursor": str(items[-1]["n"]) if len(found) > limit else None}
 
     @get("/export", sync_to_thread=True)
     def export(

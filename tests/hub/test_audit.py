@@ -212,6 +212,14 @@ def test_pages_go_back_without_a_gap_while_new_events_come(world: World) -> None
     assert rest["next_cursor"] is None
 
 
+def test_the_last_page_has_no_cursor_also_when_it_is_full(world: World) -> None:
+    write(world, 4)
+    query: dict[str, Any] = {"limit": 2, "actor": "alice"}
+    first_page = world.client.get("/audits", params=query).json()
+    rest = world.client.get("/audits", params={**query, "cursor": first_page["next_cursor"]}).json()
+    assert (len(rest["items"]), rest["next_cursor"]) == (2, None)
+
+
 @pytest.mark.parametrize(
     "query", [{"limit": 0}, {"cursor": "x"}, {"since": "yesterday"}, {"since": "2026-11-25T10:00:00"}]
 )
