@@ -15,6 +15,7 @@ from topics.fields import Name, Role, Text
 
 Seconds = Annotated[int, Meta(ge=60, le=3_660 * 86_400)]
 Segments = Annotated[list[Segment], Meta(min_length=1, max_length=3)]
+Script = Annotated[str, Meta(max_length=128, pattern=r"^[^/\x00]+\Z", description="a name below validate/")]
 Instant = Annotated[datetime, Meta(tz=True)]
 
 
@@ -67,7 +68,7 @@ class SiteShare(_Policy, frozen=True, kw_only=True, tag="site_share"):
 class RequiredChecks(_Policy, frozen=True, kw_only=True, tag="required_validations"):
     """Scripts that a bundle must have under `validate/`, by their names."""
 
-    scripts: Annotated[list[Annotated[Name, Meta(min_length=1)]], Meta(min_length=1, max_length=16)]
+    scripts: Annotated[list[Script], Meta(min_length=1, max_length=16)]
 
 
 class DriftAge(_Policy, frozen=True, kw_only=True, tag="drift_age"):

@@ -205,6 +205,7 @@ def test_every_policy_that_refuses_is_named() -> None:
         pytest.param({**DRIFT, "max_seconds": 0}, "max_seconds", id="an age of nothing"),
         pytest.param({**APPROVALS, "people": 0}, "people", id="nobody's approval"),
         pytest.param({**SEGMENTS, "segments": []}, "segments", id="no segment at all"),
+        pytest.param({**CHECKS, "scripts": ["validate/health"]}, "scripts", id="a script with its folder"),
         pytest.param({"kind": "freeze"}, "window", id="a freeze without end"),
         pytest.param({**HOLIDAYS, "window": window("1:00", "2:00")}, "start", id="a window nobody can read"),
         pytest.param({**HOLIDAYS, "window": window("01:00", "02:00")}, "either", id="a window and a span"),
