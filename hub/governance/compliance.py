@@ -24,8 +24,11 @@ from hub import events
 from hub.policies.documents import Held, LeastAgent, from_store
 from hub.store import Row, Tx
 from hub.times import rfc3339
+from topics import codec, envelope
 from topics.channels import parse
+from topics.documents import Checkpoint
 from topics.eligibility import version_at_least
+from topics.errors import DecodeError, TrustError
 
 DAY_MS: Final = 86_400_000
 PERIOD_DAYS: Final = 30
@@ -33,6 +36,8 @@ EXPIRY_WARNING_MS: Final = 30 * DAY_MS
 MANIFEST_WARNING_MS: Final = DAY_MS
 LISTED: Final = 1_000
 """Devices, exceptions and rollouts that are named; the rest are counted."""
+_SEAL: Final = 4 * 1024
+"""Largest checkpoint in bytes."""
 
 FINDINGS: Final = (
     "agents_below",
@@ -219,11 +224,30 @@ def _rollout(tx: Tx, row: Row) -> dict[str, Any]:
 
 
 def check_chain(tx: Tx) -> dict[str, Any]:
-    """Return whether every sealed event is what was sealed: how many there are, and the first that is not."""
+    """Return whether every sealed event is what was sealed: how many there are, and the first that is not.
+
+    Held against the hub's own checkpoints too, so that events deleted from the end are missed, and a history that was
+    computed anew is noticed at the first of them.
+    """
     n, previous = 0, events.GENESIS
+    marks = {row["n"]: _sealed_hash(row["envelope"]) for row in tx.all("SELECT n, envelope FROM checkpoints")}
     while rows := events.after(tx, n, limit=1_000):
         for row in rows:
             if row["n"] != n + 1 or events.chain(previous, row["n"], row) != row["hash"]:
                 return {"ok": False, "events": n, "first_bad": n + 1}
+            if marks.get(row["n"], row["hash"]) != row["hash"]:
+                return {"ok": False, "events": n, "first_bad": n + 1}
             n, previous = row["n"], row["hash"]
+    if any(mark > n for mark in marks):
+        return {"ok": False, "events": n, "first_bad": n + 1}
     return {"ok": True, "events": n, "head": previous}
+
+
+def _sealed_hash(sealed: bytes) -> str:
+    """Return the hash in a checkpoint of our own, "" for what is none: no event has it."""
+    try:
+        return codec.decode_signed(
+            envelope.open_envelope(sealed, limit=_SEAL).payload, Checkpoint, limit=_SEAL
+        ).hash
+    except (TrustError, DecodeError):
+        return ""

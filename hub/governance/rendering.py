@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from hub.governance.compliance import FINDINGS
 
 Table = Literal["groups", "devices", "expiring", "exceptions", "rollouts"]
+OUTCOMES: Final = ("committed", "failed", "rolled_back", "refused")
 COLUMNS: Final[Mapping[Table, tuple[str, ...]]] = {
     "groups": ("role", "segment", "site", "devices", *FINDINGS),
     "devices": ("device_id", "role", "segment", "site", "agent", "findings"),
@@ -27,14 +28,14 @@ COLUMNS: Final[Mapping[Table, tuple[str, ...]]] = {
         "started_by",
         "started_at",
         "updated_at",
-        "committed",
-        "failed",
-        "rolled_back",
-        "refused",
+        *OUTCOMES,
     ),
 }
-NUMBERS: Final = frozenset({"devices", *FINDINGS, "n", "committed", "failed", "rolled_back", "refused"})
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+NUMBERS: Final = frozenset({"devices", *FINDINGS, "n", *OUTCOMES})
+_FORMULA: Final = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
+"""Full-width ones too: a spreadsheet takes either. Blanks before them do not keep it from that."""
+
+TIMES: Final = frozenset({"at", "expires_at", "started_at", "updated_at"})
 
 _environment: Final = Environment(
     loader=PackageLoader("hub.governance", "pages"),
@@ -51,7 +52,7 @@ def rows(report: Mapping[str, Any], table: Table) -> list[dict[str, Any]]:
     if table == "exceptions":
         return [{**item, **item["policy"]} for item in report["exceptions"]]
     if table == "rollouts":
-        return [{**item, **item["devices"]} for item in report["rollouts"]]
+        return [{**dict.fromkeys(OUTCOMES, 0), **item, **item["devices"]} for item in report["rollouts"]]
     return list(report[table])
 
 
@@ -72,9 +73,9 @@ def as_page(report: Mapping[str, Any]) -> str:
     """Return the report as one HTML page that needs nothing else, for a screen or for paper."""
     tables = {name: rows(report, name) for name in COLUMNS}
     return _environment.get_template("compliance.html").render(
-        report=report, tables=tables, columns=COLUMNS, findings=FINDINGS, numbers=NUMBERS
+        report=report, tables=tables, columns=COLUMNS, findings=FINDINGS, numbers=NUMBERS, times=TIMES
     )
 
 
 def _plain(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+    return f"'{value}" if isinstance(value, str) and value.strip().startswith(_FORMULA) else value

@@ -158,8 +158,10 @@ class Governance:
         return [msgspec.json.decode(row["body"]) for row in rows]
 
     def approvals(self, release_id: str) -> list[dict[str, Any]]:
-        """Return who approved a release, for which segment, when and why."""
+        """Return who approved a release, for which segment, when and why. Raises `NotFound`."""
         with self._store.read() as tx:
+            if tx.one("SELECT 1 AS found FROM releases WHERE id = :id", {"id": release_id}) is None:
+                raise NotFound(f"There is no release {release_id}.")
             rows = tx.all(
                 "SELECT segment, approved_by, approved_at, reason FROM approvals WHERE release_id = :id "
                 "ORDER BY approved_at, approved_by",

@@ -58,6 +58,20 @@ def test_a_policy_is_listed_until_it_is_removed_and_both_are_events(world: World
     ]
 
 
+@pytest.mark.parametrize(
+    "reason", [pytest.param("x" * 1025, id="a book"), pytest.param("a\x00b", id="with NUL")]
+)
+def test_a_reason_that_is_none_removes_no_policy(world: World, reason: str) -> None:
+    policy_id = add(world, FREEZE)
+    answer = world.client.delete(f"/policies/{policy_id}", params={"reason": reason})
+    assert (answer.status_code, answer.json()["rule"]) == (422, "reason")
+    assert len(world.client.get("/policies").json()["items"]) == 1
+
+
+def test_a_release_that_is_not_there_has_no_approvals(world: World) -> None:
+    assert world.client.get("/releases/kiosk-1-aaaaaaaaaaaa/approvals").status_code == 404
+
+
 @pytest.mark.parametrize("body", [{"kind": "curfew"}, {}, {"kind": "freeze"}, {"kind": 7}])
 def test_a_policy_that_is_none_is_422(world: World, body: Any) -> None:
     answer = world.client.post("/policies", json=body)
