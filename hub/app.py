@@ -40,6 +40,7 @@ from hub.governance.service import Governance
 from hub.http import Services, application
 from hub.identity import keys
 from hub.identity.ca import Authorities, open_authorities
+from hub.identity.gateway import Gateways, networks
 from hub.leader import Leader
 from hub.metrics import Metrics, database, parts
 from hub.prepare import prepare_types
@@ -289,9 +290,11 @@ async def _services(
     )
     scheduler.start()
     stack.callback(scheduler.shutdown, wait=False)
+    authenticator = auth.Authenticator(store, signer.fleet, now_ms)
+    authenticator.gateways = Gateways(networks(settings.gateway), store, authorities, now_ms)
     app = application(
         services,
-        auth.Authenticator(store, signer.fleet, now_ms),
+        authenticator,
         Throttle(settings.request_limit),
         version=version("flaghoist"),
     )

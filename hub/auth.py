@@ -18,6 +18,7 @@ from hub.access.keys import FIRST, digest
 from hub.caller import Caller
 from hub.errors import Forbidden, SetupError, Unauthorised
 from hub.identity.files import read_private, write_atomic
+from hub.identity.gateway import Gateways
 from hub.identity.replays import Replays
 from hub.store import Store, Tx
 from hub.throttle import Throttle
@@ -38,6 +39,12 @@ class Authenticator:
         self._fleet = fleet
         self._clock = clock
         self._replays = Replays()
+        self.gateways: Gateways | None = None
+        """Who may hand on a device's certificate; nobody by default."""
+
+    def presented(self, scope: Any) -> Caller | None:
+        """Return the device whose certificate a gateway saw, None without; raises `Unauthorised`."""
+        return self.gateways.caller(scope) if self.gateways else None
 
     def caller(self, header: str | None, request_id: str) -> Caller:
         """Return who calls; raises `Unauthorised`."""
@@ -99,7 +106,10 @@ def guard(
             state["caller"] = ANONYMOUS
             return
         try:
-            caller = authenticator.caller(_authorization(connection.scope), state.get("request_id", ""))
+            seen = authenticator.presented(connection.scope)
+            caller = seen or authenticator.caller(
+                _authorization(connection.scope), state.get("request_id", "")
+            )
         except Unauthorised:
             throttle.count_failure(_address(connection.scope))
             raise
@@ -110,7 +120,8 @@ def guard(
         needed = "viewer" if access.startswith("device") else access
         if not (caller.role == "device" and access.startswith("device")) and not caller.may(needed):
             raise Forbidden(f"This needs the role {needed}; {caller.name} has {caller.role}.", rule="role")
-        if caller.role == "device" and isinstance(connection, Request) and connection.method == "POST":
+        by_token = caller.role == "device" and seen is None
+        if by_token and isinstance(connection, Request) and connection.method == "POST":
             # The body is kept by the request, for the handler.
             authenticator.check_post(_authorization(connection.scope), await connection.body())
         state["caller"] = caller

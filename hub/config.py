@@ -15,6 +15,7 @@ import msgspec
 from hub.artifacts.limits import MAX_BUNDLE
 from hub.artifacts.retention import ROLLBACKS
 from hub.errors import SetupError
+from hub.identity.gateway import networks
 from hub.recovery.rules import Limits
 from hub.registry.certificates import Terms
 from hub.store import Store
@@ -43,7 +44,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     raw lines are pushed, empty for nowhere; `keep_*` are days; `mirrors` are URL templates of bundles, `max_bundle`
     is in bytes and `download_rate` in bytes a second, 0 for no ceiling; `keep_rollbacks` is the
     `rollbacks` of `hub.artifacts.retention`; `quarantine_*` are the `Limits` of recovery; `request_limit` is
-    requests a minute of one caller; `certificate_days` and `renew_expired` are the `Terms` of renewals."""
+    requests a minute of one caller; `certificate_days` and `renew_expired` are the `Terms` of renewals; `gateway`
+    has the networks whose `Client-Cert` is believed."""
 
     data: Path
     fleet: str
@@ -69,6 +71,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     request_limit: int = REQUESTS
     certificate_days: int = Terms().days
     renew_expired: int = Terms().expired_days
+    gateway: str = ""
 
 
 def parse_address(text: str) -> Address:
@@ -111,6 +114,12 @@ def check_mirrors(text: str) -> str:
             )
     if len(text.split()) > MOST_MIRRORS:
         raise SetupError(f"A manifest names {MOST_MIRRORS} mirrors at most; take some out of --mirrors.")
+    return text
+
+
+def check_gateway(text: str) -> str:
+    """Return networks of gateways, separated by spaces, or "" for none; raises `SetupError`."""
+    networks(text)
     return text
 
 

@@ -166,6 +166,12 @@ def cli() -> None:
     help="Days after its end in which a certificate is still renewed by the device's key.",
 )
 @click.option(
+    "--gateway",
+    default="",
+    metavar="NETWORKS",
+    help="Whose header Client-Cert names a device: addresses or networks of gateways, separated by spaces.",
+)
+@click.option(
     "--chaos/--no-chaos",
     default=False,
     show_default=True,
@@ -195,6 +201,7 @@ def up(
     request_limit: int,
     certificate_days: int,
     renew_expired: int,
+    gateway: str,
     chaos: bool,
 ) -> None:
     """Run everything on one machine, Mosquitto included, until SIGTERM or Ctrl-C.
@@ -230,6 +237,7 @@ def up(
             request_limit=request_limit,
             certificate_days=certificate_days,
             renew_expired=renew_expired,
+            gateway=config.check_gateway(gateway),
             chaos=chaos,
         )
         asyncio.run(_serve(settings))

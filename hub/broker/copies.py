@@ -37,8 +37,8 @@ def judge(boots: Sequence[Boot], known: tuple[Boot, int] | None, odd: Odd | None
     """Return whether heartbeats of the starts `boots`, in order, are of two agents, and what to remember. Pure.
 
     `known` is the start and seq of the latest heartbeat before them. Rules: only the newest start number says
-    something, since what is late may be of any; one random part after another is a new start; the first one after the other is a
-    second agent, whether it comes now or `known` shows that it came in between.
+    something, since what is late may be of any; one random part after another is a new start; the first one after the
+    other is a second agent, whether it comes now or `known` shows that it came in between.
 
     >>> one, other = (6, "0000000a"), (6, "0000000b")
     >>> judge([other], (one, 4), None)
