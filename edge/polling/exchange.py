@@ -28,11 +28,13 @@ from edge.machine import clock
 from edge.machine.parent import die_with
 from edge.polling.frames import Answer, Ask, pack, whole
 from topics import codec
+from topics.heard import HEADER
 
 ASK_SECONDS: Final = 60
 """Longest time for one question, however slowly the answer comes: then the system ends this process."""
 SILENCE_SECONDS: Final = 20.0
 _READ: Final = 65536
+_WORD: Final = 64
 
 
 class Client:
@@ -78,7 +80,9 @@ class Client:
         if len(body) > ask.limit:
             # What is left of it would be read as the next answer.
             self._connection.close()
-        return Answer(response.status, media_type, body), response.getheader("Date") or ""
+        documents = (response.getheader(HEADER) or "")[:_WORD]
+        answer = Answer(response.status, media_type, body, documents=documents)
+        return answer, response.getheader("Date") or ""
 
     def _token(self, body: bytes | None) -> str:
         return self._identity.token(int(time.time()) + self._offset, os.urandom(8).hex(), body)

@@ -21,12 +21,14 @@ class Ask(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What came of it: a `status`, or 0 and the `problem`, a sentence for people."""
+    """What came of it: a `status`, or 0 and the `problem`, a sentence for people. `documents` is the hub's word for
+    what it has for this device, if it said one (`topics.heard`)."""
 
     status: int = 0
     media_type: str = ""
     body: bytes = b""
     problem: str = ""
+    documents: str = ""
 
 
 def pack(message: Ask | Answer) -> bytes:

@@ -3,8 +3,9 @@
 To the agent it is a connection like any other. It stands when the hub has answered for this device, and is lost with
 the first request that fails; what is not kept then is told anew with the next one, and the spool keeps the rest.
 
-- **When.** With every heartbeat, which each device sends at a place of its own in `update_interval`, all that is
-  subscribed to is asked for anew. Between heartbeats nothing runs and nothing is open.
+- **When.** With every heartbeat, which each device sends at a place of its own in `update_interval`. The hub's answer
+  has a word for all that there is to hear; unless that is what this device knows, all that it subscribed to is asked
+  for anew. Between heartbeats nothing runs and nothing is open.
 - **What comes.** A document that stayed the same (304) is handed on once per connection, as a broker hands on what it
   retains. Roots are walked one by one, each judged by the agent before the next is asked for, and before anything
   that they sign.
@@ -31,6 +32,7 @@ from edge.storage.memory import Memory
 from topics import channels, codec, trust
 from topics.channels import DESIRED, MANIFEST_LIMIT, RECEIPT, TRUST_ROOT, UPLINK_LIMIT
 from topics.documents import RootChain
+from topics.heard import fingerprint
 
 POSTS: Final = {
     "status": "status",
@@ -51,11 +53,13 @@ REFUSED: Final = 0x80
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A document to ask for (`mid` is 0), or a message to post, by its topic."""
+    """A document to ask for (`mid` is 0), or a message to post, by its topic; with `polls` a heartbeat whose answer
+    leads to more questions if there is news."""
 
     topic: str
     mid: int = 0
     body: bytes = b""
+    polls: bool = False
 
 
 class HttpsLink:
@@ -139,15 +143,14 @@ class HttpsLink:
         for job in self._jobs:
             if (job.topic, job.body) == (topic, body):
                 return job.mid
-        if topic.endswith("/up/status"):
-            self._poll()
+        polls = topic.endswith("/up/status") and self._poll_is_due
         self._mids += 1
-        self._jobs.append(Job(topic, self._mids, body))
+        self._jobs.append(Job(topic, self._mids, body, polls))
         self._pump()
         return self._mids
 
     def subscribe(self, topics: list[tuple[str, int]]) -> None:
-        """Ask for topics, now and with every heartbeat."""
+        """Ask for topics, now and whenever there is news."""
         self._topics = [topic for topic, _ in topics if topic != self._receipt_topic]
         for topic in self._topics:
             if topic not in self._asked:
@@ -190,10 +193,19 @@ class HttpsLink:
 
     # Asking
 
-    def _poll(self) -> None:
-        """Ask for everything anew, unless that has just been done, or is being done."""
+    @property
+    def _poll_is_due(self) -> bool:
+        """Whether everything is to be asked for anew: not when that has just been done, or is being done."""
         is_under_way = self._job is not None or self._jobs or self._walking
-        if not is_under_way and time.monotonic() >= self._polled_at + LINGER:
+        return not is_under_way and time.monotonic() >= self._polled_at + LINGER
+
+    def _poll(self, there: str) -> None:
+        """Ask for everything anew, unless what is `there` is what is known; a hub that does not say is asked."""
+        memory = self._memory()
+        _, manifest_topic, desired_topic = beliefs.topics_of(memory, self._device_id)
+        known = self._known(manifest_topic), self._known(desired_topic)
+        self._polled_at = time.monotonic()
+        if there != fingerprint(memory.trust.root.version, *known):
             for topic in self._topics:
                 self._want(topic)
 
@@ -241,6 +253,8 @@ class HttpsLink:
             self.drop(reason)
         elif job.mid:
             self._posted(job.mid, answer)
+            if job.polls:
+                self._poll(answer.documents)
         else:
             self._polled_at = time.monotonic()
             if job.topic == self._root_topic:

@@ -14,8 +14,9 @@ from hub.broker import commit
 from hub.broker.arrivals import Uplink
 from hub.broker.reduce import Refusal, reduce
 from hub.errors import Forbidden
-from hub.store import Store
-from topics.channels import Channel
+from hub.store import Store, Tx
+from topics.channels import DESIRED, MANIFEST, Channel
+from topics.heard import fingerprint
 from topics.messages import Receipt
 
 
@@ -68,3 +69,19 @@ class Intake:
             raise Forbidden(f"{device_id} is not a device of this hub any more.", rule="device")
         receipts = [Receipt(spool=spool, n=n) for (_, spool), n in outcome.receipts.items()]
         return Taken(receipts[0] if receipts else None, batch.refusals[0] if batch.refusals else None)
+
+    def documents(self, device_id: str) -> str:
+        """Return in one word what is there for a device to hear, "" for one that is not known any more."""
+        with self._store.read() as tx:
+            row = tx.one("SELECT role, segment FROM devices WHERE device_id = :id", {"id": device_id})
+            root = tx.one("SELECT MAX(version) AS version FROM roots", {})
+            if row is None or root is None:
+                return ""
+            manifest = MANIFEST.topic(self._fleet, role=row["role"], segment=row["segment"])
+            desired = DESIRED.topic(self._fleet, id=device_id)
+            return fingerprint(root["version"] or 0, _retained(tx, manifest), _retained(tx, desired))
+
+
+def _retained(tx: Tx, topic: str) -> bytes:
+    row = tx.one("SELECT payload FROM retained WHERE topic = :topic", {"topic": topic})
+    return b"" if row is None else bytes(row["payload"])

@@ -26,6 +26,7 @@ from topics.channels import (
     UPLINK_LIMIT,
     Channel,
 )
+from topics.heard import HEADER
 
 AnyRequest = Request[Any, Any, State]
 
@@ -39,8 +40,11 @@ class IntakeController(Controller):
 
     @post("/status", opt={"access": "device-only"}, status_code=HTTP_200_OK)
     async def status(self, request: AnyRequest, intake: NamedDependency[Intake]) -> Response[Any]:
-        """Take in a heartbeat; 204."""
-        return await _take(request, intake, STATUS)
+        """Take in a heartbeat; 204, with a word that tells a device whether there is anything new to ask for."""
+        answer = await _take(request, intake, STATUS)
+        if answer.status_code == HTTPStatus.NO_CONTENT:
+            answer.headers[HEADER] = await asyncio.to_thread(intake.documents, request.state.caller.name)
+        return answer
 
     @post("/update-results", opt={"access": "device-only"}, status_code=HTTP_200_OK)
     async def update_results(self, request: AnyRequest, intake: NamedDependency[Intake]) -> Response[Any]:

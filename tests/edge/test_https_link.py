@@ -23,6 +23,7 @@ from tests.edge.world import DESIRED_TOPIC, DEVICE, FLEET, MANIFEST_TOPIC, NOW, 
 from tests.topics import kit
 from topics import codec
 from topics.channels import UPLINKS
+from topics.heard import fingerprint
 from topics.messages import UPLINK_TYPES, Message, Presence, Receipt, UpdateResult
 from topics.trust import sha256
 
@@ -47,6 +48,7 @@ class Hub:
             200, codec.MSGPACK, codec.encode(Receipt(spool=report.spool, n=report.n))
         )
         self.asked: list[Ask] = []
+        self.says_what_is_there = True
         self.channel: object | None = None
         self.wants_write = False
         self._answer: Answer | None = None
@@ -71,12 +73,18 @@ class Hub:
             return self.answers[ask.path].pop(0)
         if ask.body is not None:
             if ask.path in ("/telemetry/status", "/telemetry/presence"):
-                return Answer(204)
+                is_told = self.says_what_is_there and ask.path.endswith("status")
+                return Answer(204, documents=self.word() if is_told else "")
             return self.judge(codec.decode(ask.body, UpdateResult, limit=65536))
         body = self.documents.get(ask.path)
         if body is None:
             return refusal(404)
         return Answer(304) if ask.etag == f'"{sha256(body)}"' else Answer(200, ENVELOPE, body)
+
+    def word(self) -> str:
+        root = max([1, *(int(path.rpartition("/")[2]) for path in self.documents if path.startswith(ROOT))])
+        manifest = next((self.documents[path] for path in self.documents if "manifests" in path), b"")
+        return fingerprint(root, manifest, self.documents[DESIRED])
 
     def read(self) -> Answer | None:
         answer, self._answer = self._answer, None
@@ -175,27 +183,62 @@ def test_an_update_is_offered_carried_out_reported_once_and_receipted(device: De
     assert (len(device.box.spool), device.agent.settled) == (0, True)
 
 
-def test_each_heartbeat_polls_and_what_stayed_the_same_is_told_once_per_connection(
-    device: Device, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    device.hub.documents[MANIFEST] = device.box.manifest()
-    heard: list[str] = []
+@pytest.fixture
+def heard(device: Device, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The topics of what the agent hears."""
+    topics: list[str] = []
     take = device.agent.on_message
 
     def hear(topic: str, body: bytes) -> None:
-        heard.append(topic)
+        topics.append(topic)
         take(topic, body)
 
     monkeypatch.setattr(device.agent, "on_message", hear)
+    return topics
+
+
+@pytest.mark.parametrize(
+    ("says", "asked"),
+    [
+        pytest.param(True, [], id="a hub that says what is there"),
+        pytest.param(False, [f"{ROOT}/2", DESIRED, MANIFEST], id="an older hub"),
+    ],
+)
+def test_each_heartbeat_polls_and_what_stayed_the_same_is_told_once_per_connection(
+    device: Device, heard: list[str], says: bool, asked: list[str]
+) -> None:
+    device.hub.says_what_is_there = says
+    device.hub.documents[MANIFEST] = device.box.manifest()
     device.connect()
     assert sorted(heard) == sorted([DESIRED_TOPIC, MANIFEST_TOPIC])
     assert device.hub.asked[1].etag == f'"{sha256(device.box.desired)}"', "known from before this start"
     heard.clear()
-    assert device.poll() == [f"{ROOT}/2", DESIRED, MANIFEST, "/telemetry/status"]
+    assert device.poll() == ["/telemetry/status", *asked]
     assert heard == []
     device.hub.documents[MANIFEST] = device.box.manifest(basis_points=0, paused=True)
     device.poll()
     assert heard == [MANIFEST_TOPIC]
+
+
+@pytest.mark.parametrize(
+    ("path", "news"),
+    [
+        pytest.param(
+            DESIRED, lambda device: kit.signed_desired(device.box.numbers.next()), id="desired state"
+        ),
+        pytest.param(MANIFEST, lambda device: device.box.manifest(paused=True), id="manifest"),
+        pytest.param(f"{ROOT}/2", lambda _: kit.signed_root(version=2, expires_at=NOW + kit.DAY), id="root"),
+    ],
+)
+def test_any_news_is_asked_for_and_then_nothing_more(
+    device: Device, path: str, news: Callable[[Device], bytes]
+) -> None:
+    device.hub.documents[MANIFEST] = device.box.manifest()
+    device.connect()
+    assert device.poll() == ["/telemetry/status"]
+    device.hub.documents[path] = news(device)
+    assert path in device.poll()
+    assert device.poll() == ["/telemetry/status"]
 
 
 def test_roots_are_walked_before_what_they_sign_and_one_that_is_refused_is_asked_for_once(
@@ -215,6 +258,7 @@ def test_roots_are_walked_before_what_they_sign_and_one_that_is_refused_is_asked
 
 
 def test_a_device_that_is_moved_asks_for_its_new_manifest_alone(device: Device) -> None:
+    device.hub.says_what_is_there = False
     device.connect()
     device.hub.documents[DESIRED] = kit.signed_desired(device.box.numbers.next(), segment="early")
     asked = device.poll()

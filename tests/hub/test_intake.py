@@ -16,6 +16,7 @@ from tests.support.uplinks import SPOOL, presence, result, rows, status
 from tests.topics import kit
 from topics import codec, devicetoken
 from topics.channels import BY_NAME, UPLINK_LIMIT
+from topics.heard import HEADER, fingerprint
 from topics.messages import CommandResult, Drift, DriftItem, Log, LogLine, Message, Probes, Receipt, Recovery
 
 BOOT = (1, "00000001")
@@ -73,6 +74,30 @@ def test_a_heartbeat_is_taken_in_and_needs_no_answer(world: World) -> None:
     assert (answer.status_code, answer.content) == (204, b"")
     shown = world.client.get("/devices/shop-1").json()
     assert (shown["presence"], shown["health"], shown["probes"]["disk_used"]) == ("online", "degraded", 0.5)
+
+
+def test_the_answer_to_a_heartbeat_tells_whether_there_is_anything_new_to_ask_for(world: World) -> None:
+    """A word that the device can make out of what it has heard itself."""
+    world.device("shop-1")
+    seq = itertools.count(1)
+
+    def told(device_id: str = "shop-1") -> str:
+        return str(post(world, device_id, "status", status(next(seq))).headers[HEADER])
+
+    def heard(root: int, segment: str) -> str:
+        paths = (f"/manifests/kiosk/{segment}", "/devices/shop-1/desired")
+        return fingerprint(root, *(world.client.get(path).content for path in paths))
+
+    assert told() == told() == heard(1, "canary")
+    world.client.patch("/devices/shop-1", json={"maintenance": True})
+    assert told() == heard(1, "canary")
+    world.client.patch("/devices/shop-1", json={"segment": "early"})
+    assert told() == heard(1, "early")
+    assert world.client.post("/trust/roots", content=kit.signed_root(2)).status_code == 201
+    assert told() == heard(2, "early")
+    world.device("shop-2", "early")
+    assert told("shop-2") != told(), "each has its own desired state"
+    assert HEADER not in post(world, "shop-1", "status", b"\x80").headers, "nothing was taken in"
 
 
 def test_presence_is_shown_with_the_next_wake_and_an_older_one_changes_nothing(world: World) -> None:
