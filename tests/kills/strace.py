@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -9,7 +10,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Final, NamedTuple
 
@@ -22,6 +25,9 @@ HARMLESS: Final = re.compile(
 )
 """Calls that change neither the disk nor what another machine sees. Every other call is a place where it may end."""
 WRITES: Final = re.compile(r"O_WRONLY|O_RDWR|O_CREAT|O_TRUNC")
+
+
+Until = Callable[[], bool]
 
 
 class Place(NamedTuple):
@@ -91,33 +97,39 @@ class Nursery:
         self._process.wait(60)
         self._stdout.close()
 
-    def trace(self, arguments: list[str]) -> list[Place]:
+    def trace(self, arguments: list[str], until: Until | None = None) -> list[Place]:
         """Run a command to its end; return the places where it changes something."""
         output = self._folder / "trace"
-        ending = self.run(arguments, ["-s", "0", "-o", str(output)])
+        ending = self.run(arguments, ["-s", "0", "-o", str(output)], until)
         assert ending.code == 0, ending
         return places(output.read_text(errors="replace"))
 
-    def kill_at(self, place: Place, arguments: list[str]) -> Ending:
+    def kill_at(self, place: Place, arguments: list[str], until: Until | None = None) -> Ending:
         """Run a command that dies by SIGKILL as it makes a call."""
-        return self.run(arguments, _inject(place.call, f"signal=KILL:when={place.n}"))
+        return self.run(arguments, _inject(place.call, f"signal=KILL:when={place.n}"), until)
 
     def fail_at(self, place: Place, error: str, arguments: list[str]) -> Ending:
         """Run a command for which one call fails with `error`, like ENOSPC."""
         return self.run(arguments, _inject(place.call, f"error={error}:when={place.n}"))
 
-    def run(self, arguments: list[str], tracer: list[str] | None = None) -> Ending:
-        """Run a command, under strace with the options `tracer` if there are any."""
+    def run(
+        self, arguments: list[str], tracer: list[str] | None = None, until: Until | None = None
+    ) -> Ending:
+        """Run a command, under strace with the options `tracer` if there are any.
+
+        One that does not end by itself is told to (SIGTERM) once `until` holds.
+        """
         stderr = self._folder / "stderr"
         stderr.unlink(missing_ok=True)
         self._stdin.write(json.dumps({"arguments": arguments, "stderr": str(stderr)}) + "\n")
         self._stdin.flush()
         pid = int(self._stdout.readline())
-        if tracer is None:
-            os.kill(pid, signal.SIGCONT)
-            answer = self._stdout.readline().split()
-        else:
-            answer = self._traced(pid, tracer)
+        with _ended(pid, until):
+            if tracer is None:
+                os.kill(pid, signal.SIGCONT)
+                answer = self._stdout.readline().split()
+            else:
+                answer = self._traced(pid, tracer)
         return Ending(int(answer[1]), stderr.read_text(errors="replace"))
 
     def _traced(self, pid: int, tracer: list[str]) -> list[str]:
@@ -142,6 +154,31 @@ class Nursery:
     def _stdout(self) -> IO[str]:
         assert self._process.stdout is not None
         return self._process.stdout
+
+
+@contextlib.contextmanager
+def _ended(pid: int, until: Until | None) -> Iterator[None]:
+    """Meanwhile, tell the process to end once the condition holds."""
+    over = threading.Event()
+
+    def watch(holds: Until) -> None:
+        while not over.wait(0.02):
+            if holds():
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(process, signal.SIGTERM)
+                return
+
+    process = os.pidfd_open(pid)
+    thread = threading.Thread(target=watch, args=(until,)) if until else None
+    if thread:
+        thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        if thread:
+            thread.join()
+        os.close(process)
 
 
 def _inject(call: str, what: str) -> list[str]:

@@ -17,7 +17,7 @@ from tests.edge.world import DESIRED_TOPIC, DEVICE, Source, wait_until
 from tests.kills.device import ENVIRONMENT, TASKS, Copy, Master
 from tests.kills.hub import Ear
 from tests.kills.record import Record
-from tests.kills.strace import Nursery, Place, traced
+from tests.kills.strace import Nursery, Place, Until, traced
 from tests.kills.ward import EVERYTHING, HEAVY_STEP
 from tests.support.mosquitto import Broker
 
@@ -25,10 +25,15 @@ SAMPLE = 2
 
 
 class Station:
-    """A device, its broker and the hub's voices. The device hears of an update when it connects."""
+    """A device, its broker and the hub's voices. The device hears of an update when it connects.
 
-    def __init__(self, folder: Path, broker: Broker, source: Source, harm: Callable[[Copy], None]) -> None:
-        self.folder, self.harm = folder, harm
+    `verb` is how its agent works: `once`, or `run`, which is told to stop when it has nothing left to do.
+    """
+
+    def __init__(
+        self, folder: Path, broker: Broker, source: Source, harm: Callable[[Copy], None], verb: str
+    ) -> None:
+        self.folder, self.harm, self.verb = folder, harm, verb
         self.master = Master(folder / "master", source, TASKS[0], begun=False)
         self.identify(broker)
         self.ear = Ear(broker)
@@ -36,7 +41,8 @@ class Station:
         self.ear.hoist(self.master.task.topic, self.master.order)
         self.record = Record(folder)
         self.nursery = Nursery(folder, ENVIRONMENT)
-        self.places = self.nursery.trace(self.copy().command("once"))
+        copy = self.copy()
+        self.places = self.nursery.trace(copy.command(verb), self.until(copy))
 
     def identify(self, broker: Broker) -> None:
         files = broker.device_files(DEVICE, self.master.key)
@@ -55,18 +61,37 @@ class Station:
         self.harm(copy)
         return copy
 
+    def until(self, copy: Copy) -> Until | None:
+        """What a command that does not end by itself is ended by: it has connected, and there is nothing to do."""
+        before = self.connections()
+        return (
+            None
+            if self.verb == "once"
+            else lambda: self.connections() > before and self.has_nothing_to_do(copy)
+        )
+
+    def connections(self) -> int:
+        """Presences heard: an agent says so when it connects, and when it leaves in good order."""
+        return sum(each.topic.endswith("/up/presence") for each in self.ear.heard())
+
+    @staticmethod
+    def has_nothing_to_do(copy: Copy) -> bool:
+        told = copy.state.running_id == copy.task.new.id and not Spool.peek(copy.paths.spool)
+        # The update process tidies up after that.
+        return told and not working_in(copy.paths.root)
+
     def killed(self, place: Place) -> bool:
         """Kill the agent at a place and start it again until it has nothing to do; whether it got there."""
         with closing(self.copy()) as copy:
-            ending = self.nursery.kill_at(place, copy.command("once"))
+            ending = self.nursery.kill_at(place, copy.command(self.verb), self.until(copy))
             # In how many pieces the network brings what comes, and so what follows it, is not always the same.
             assert ending.killed or ending.code == 0, ending
             wait_until(lambda: not working_in(copy.paths.root), what="the end of the update process")
             copy.whole()
             for _ in range(10):
-                again = self.nursery.run(copy.command("once"))
+                again = self.nursery.run(copy.command(self.verb), until=self.until(copy))
                 assert again.code == 0 and "Traceback" not in again.said, again
-                if copy.state.running_id == copy.task.new.id and not Spool.peek(copy.paths.spool):
+                if self.has_nothing_to_do(copy):
                     break
             copy.is_right()
             self.record.told_once(copy, self.ear.heard())
@@ -110,13 +135,11 @@ def lose_memory(copy: Copy) -> None:
 
 
 @pytest.fixture
-def station(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Station]:
-    source = Source()
+def station(tmp_path: Path, source: Source, request: pytest.FixtureRequest) -> Iterator[Station]:
     with Broker(tmp_path / "hub") as broker:
-        made = Station(tmp_path, broker, source, request.param)
+        made = Station(tmp_path, broker, source, *request.param)
         yield made
         made.close()
-    source.close()
 
 
 def nothing(_copy: Copy) -> None:
@@ -125,13 +148,17 @@ def nothing(_copy: Copy) -> None:
 
 HARMS = pytest.mark.parametrize(
     "station",
-    [pytest.param(nothing, id="an update"), pytest.param(lose_memory, id="its memory lost")],
+    [
+        pytest.param((nothing, "once"), id="an update"),
+        pytest.param((lose_memory, "once"), id="its memory lost"),
+        pytest.param((nothing, "run"), id="an agent that stays"),
+    ],
     indirect=True,
 )
 
 
 @traced
-@pytest.mark.parametrize("station", [pytest.param(nothing, id="an update")], indirect=True)
+@pytest.mark.parametrize("station", [pytest.param((nothing, "once"), id="an update")], indirect=True)
 def test_an_agent_killed_at_some_system_calls_goes_on_and_the_hub_hears_it_once(station: Station) -> None:
     station.everywhere(random.Random(5).sample(station.places, SAMPLE))
 
@@ -141,4 +168,6 @@ def test_an_agent_killed_at_some_system_calls_goes_on_and_the_hub_hears_it_once(
 @traced
 @HARMS
 def test_an_agent_killed_at_any_system_call_goes_on_and_the_hub_hears_it_once(station: Station) -> None:
-    station.everywhere(station.places[:: 1 if EVERYTHING else HEAVY_STEP])
+    # An agent that stays has to be started and stopped three times for each of them.
+    step = HEAVY_STEP if station.verb == "once" else 4 * HEAVY_STEP
+    station.everywhere(station.places[:: 1 if EVERYTHING else step])
