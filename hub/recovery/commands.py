@@ -131,9 +131,10 @@ def get(tx: Tx, device: Row, command_id: str) -> dict[str, Any]:
 
 
 def newest(tx: Tx, key: int, limit: int) -> list[dict[str, Any]]:
-    """Return the newest commands of a device, pending and ended, as the API shows them."""
+    """Return the newest commands of a device as the API shows them: those that are pending, then those that ended."""
     rows = tx.all(
-        "SELECT * FROM commands WHERE device_key = :key ORDER BY created_at DESC, id DESC LIMIT :limit",
+        "SELECT * FROM commands WHERE device_key = :key "
+        "ORDER BY CASE state WHEN 'pending' THEN 0 ELSE 1 END, created_at DESC, id DESC LIMIT :limit",
         {"key": key, "limit": limit},
     )
     return [shown(row) for row in rows]

@@ -57,6 +57,16 @@ def test_a_command_stands_in_the_desired_state_until_the_device_has_answered(hub
     assert hub.events()[-2:] == ["command.queued", "command.ended"]
 
 
+def test_what_a_device_still_has_to_do_stands_before_all_that_has_ended(hub: World) -> None:
+    waiting = queue(hub, "report-now")
+    for _ in range(25):
+        hub.now += 1
+        queue(hub, "check-drift")
+    shown = hub.client.get("/recovery/shop-1").json()["commands"]
+    assert [command["kind"] for command in shown[:3]] == ["check-drift", "report-now", "check-drift"]
+    assert shown[1]["id"] == waiting
+
+
 def test_a_command_that_the_device_could_not_do_has_failed(hub: World) -> None:
     command = queue(hub, "check-drift")
     report(hub, CommandResult, command=command, ok=False, detail="nothing is installed")
