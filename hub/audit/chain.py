@@ -141,8 +141,8 @@ def examine(
         account.find(1, None, "is missing: the file is empty, and an export has at least its first line")
     cut_off = [(where, checkpoint.n) for where, checkpoint in sealed.values() if checkpoint.n > account.last]
     for where, n in cut_off:
-        what = f"was sealed by a checkpoint, but the export ends at event {account.last}: its end was cut off"
-        account.find(where, n, what)
+        what = f"is missing: a checkpoint seals event {n}, and the export ends before it: its end was cut off"
+        account.find(where, account.last + 1, what)
     if to_the_end and account.entries and not cut_off and account.last not in sealed:
         account.find(number, account.last, "is the last here, and no checkpoint says so: the end was cut off")
     return account

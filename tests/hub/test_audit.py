@@ -109,7 +109,7 @@ ATTACKS: list[tuple[str, Callable[[list[bytes]], list[bytes]], int, str]] = [
     ("moved", _swap, 4, "is missing"),
     ("doubled", lambda x: [*x[:4], x[3], *x[4:]], 5, "moved or doubled"),
     ("end-cut-off", lambda x: [*x[:9], x[-1]], 10, "its end was cut off"),
-    ("end-cut-off-with-its-checkpoint", lambda x: x[:9], 1, "ends at event"),
+    ("end-cut-off-with-its-checkpoint", lambda x: x[:9], 1, "the export ends before it"),
     ("cut-off-at-a-checkpoint", lambda x: x[:7], 1, "its end was cut off"),
     ("cut-off-and-nothing-said", lambda x: [changed(x[0], end=None), *x[1:9]], 9, "no checkpoint says so"),
     ("all-events-cut-off", lambda x: x[:1], 1, "its end was cut off"),
