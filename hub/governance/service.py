@@ -117,13 +117,19 @@ class Governance:
         now = self._clock()
         where = {"id": release_id, "segment": segment, "by": caller.name}
         with self._store.write() as tx:
+            release = tx.one("SELECT role FROM releases WHERE id = :id", {"id": release_id})
             gone = tx.execute(
                 "DELETE FROM approvals WHERE release_id = :id AND segment = :segment AND approved_by = :by",
                 where,
             )
-            if not gone:
+            if release is None or not gone:
                 raise NotFound(f"{caller.name} has not approved {release_id} for {segment}.")
-            event = Event(kind="release.approval_withdrawn", release_id=release_id, body={"segment": segment})
+            event = Event(
+                kind="release.approval_withdrawn",
+                release_id=release_id,
+                role=release["role"],
+                body={"segment": segment},
+            )
             append(tx, event, caller, now)
 
     def compliance(self, days: int = compliance.PERIOD_DAYS) -> dict[str, Any]:

@@ -152,6 +152,8 @@ def test_a_second_person_must_approve_before_a_segment_that_asks_for_it(world: W
     world.client.post(path, json={"targetSegment": "early"}, headers=bob)
     assert promote(world, release, "early", headers=ann).status_code == 200
     kinds = [kind for kind in world.events() if "approv" in kind]
+    found = world.client.get("/audits", params={"role": "kiosk", "kind": "release.approval_withdrawn"}).json()
+    assert [event["actor"] for event in found["items"]] == ["bob"]
     assert kinds == ["release.approved"] * 3 + ["release.approval_withdrawn", "release.approved"]
 
 
