@@ -90,7 +90,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=None, metavar="S", help="repeat the moments of a run")
     parser.add_argument("--json", action="store_true", help="the report as JSON")
     chosen = parser.parse_args()
-    people = Console(stderr=True, highlight=False, soft_wrap=True)
+    if chosen.cuts < 1:
+        parser.error("--cuts takes 1 or more")
+    people = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     if os.geteuid() != 0 or debian.missing():
         people.print(
             f"lab: no machine can be booted here: {debian.missing() or 'only root can make its disk'}"

@@ -11,11 +11,11 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
-from tests.e2e.fleet import Fleet, until
+from tests.e2e.fleet import Fleet, NotObservedError, until
 from tests.edge import agents
 from tests.lab import debian, judge
 from tests.lab.judge import Cut
-from tests.lab.machine import Machine
+from tests.lab.machine import Machine, SilentError
 
 HOST: Final = "10.0.2.2"
 """This machine's loopback, as QEMU's user network shows it to the emulated one."""
@@ -25,7 +25,7 @@ PATIENCE: Final = 2400.0
 BALLAST: Final = 1_000_000
 """Bytes in each release that the one before has not got, so that there is a download to interrupt."""
 EVERY: Final = 3
-"""Each so-manieth release brings a new agent."""
+"""One of so many releases brings a new agent."""
 POLICY: Final = {
     "failure": {"max_ratio": 1.0, "min_reports": 1000, "max_count": 1000, "update_timeout_seconds": 86_400}
 }
@@ -51,7 +51,7 @@ class Bench:
             *("--public-http", f"http://{HOST}:{self.fleet.http_port}"),
             *("--public-mqtt", f"{HOST}:{self.fleet.mqtt_port}"),
         )
-        self.machine: Machine | None = None
+        self._machine: Machine | None = None
         self._disk, self._layer = folder / "disk", folder / "layer"
         self.update_seconds = 0.0
         self.boot_seconds = 0.0
@@ -73,8 +73,14 @@ class Bench:
                 self.boot()
                 yield
             finally:
-                if self.machine is not None and self.machine.process.poll() is None:
-                    self.machine.cut()
+                if self._machine is not None and self._machine.process.poll() is None:
+                    self._machine.cut()
+
+    @property
+    def machine(self) -> Machine:
+        """The device as it was switched on last."""
+        assert self._machine is not None
+        return self._machine
 
     def power_on(self, append: str = "") -> float:
         """Start the device with `append` on its kernel's command line; return when that was (monotonic s)."""
@@ -82,7 +88,7 @@ class Bench:
         if self._layer.exists():
             debian.merge(self._layer)
         debian.overlay(self._disk, "qcow2", self._layer)
-        self.machine = Machine(
+        self._machine = Machine(
             self._base,
             [f"file={self._layer},format=qcow2", f"file={self._payload},format=raw,snapshot=on"],
             self._folder / "console",
@@ -111,7 +117,6 @@ class Bench:
 
     def boot(self) -> dict[str, Any]:
         """Return what the witness found on the disk in this boot. Raises `SilentError`."""
-        assert self.machine is not None
         found = self.said("boot", lambda _: True)
         self.boot_seconds = time.monotonic() - self.machine.started
         return found
@@ -121,17 +126,18 @@ class Bench:
 
         Raises `SilentError`.
         """
-        assert self.machine is not None
 
         def look(lines: list[str]) -> dict[str, Any] | None:
             told = [json.loads(found[2]) for found in map(SAID.search, lines) if found and found[1] == what]
             return told[-1] if told and wanted(told[-1]) else None
 
-        return self.machine.wait(f"the device said what it should ({what})", look, PATIENCE)
+        try:
+            return self.machine.wait("the device said what it should", look, PATIENCE)
+        except SilentError as error:
+            raise SilentError(f"{error}; what it said last is {self.heard()}") from None
 
     def heard(self, what: str = "boot|now") -> dict[str, Any] | None:
         """What the witness has said last in this boot, None before it said anything."""
-        assert self.machine is not None
         told = [
             found[2] for found in map(SAID.search, self.machine.lines) if found and re.match(what, found[1])
         ]
@@ -140,12 +146,10 @@ class Bench:
     def arrived(self, release: str) -> dict[str, Any]:
         """Wait until the device runs `release` and the hub knows it. Raises `SilentError` and `NotObservedError`."""
         seen = self.said("now", lambda seen: judge.is_there(seen, release))
-        until(
-            "the hub's record: " + "; ".join(self.record(release)),
-            lambda: not self.record(release),
-            seconds=PATIENCE,
-            every=1.0,
-        )
+        with contextlib.suppress(NotObservedError):
+            until("the hub's record", lambda: not self.record(release), seconds=PATIENCE, every=1.0)
+        if wrong := self.record(release):
+            raise NotObservedError(f"of {release}, {'; '.join(wrong)}")
         return seen
 
     def record(self, release: str) -> list[str]:
@@ -169,7 +173,6 @@ class Bench:
 
         Return the seconds until then, and what the device had said last of its update.
         """
-        assert self.machine is not None
         span = self.update_seconds + (self.boot_seconds if cut.again else 0.0)
         delay = cut.moment * span
         time.sleep(max(0.0, since + delay - time.monotonic()))
