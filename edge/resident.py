@@ -61,8 +61,7 @@ def run(paths: Paths, arguments: list[str], *, once: bool) -> int:
             f"cannot write in {paths.root} ({error.strerror}); make room and start again"
         ) from None
     starts = Watch(paths, settings)
-    if not once:
-        safemode.look_for_a_loop(agent, starts, restart.boot(), time.monotonic())
+    safemode.look_for_a_loop(agent, starts, restart.boot(), time.monotonic())
     manager, note = Notifier(os.environ, os.getpid()), LinkNote(paths)
     logs = Uplink(paths, settings, agent.send_log, time.monotonic)
     logging.getLogger().addHandler(logs)

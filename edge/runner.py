@@ -104,6 +104,10 @@ class Runner:
             elif self._connected_at is not None:
                 self._agent.sleep_until(int(time.time() + self._agent.update_interval))
             self._leave(goodbye=False)
+            if self._stop:
+                self._starts.end()
+            else:
+                self._starts.done()
         return "stopped" if self._stop else ending
 
     def _step(self, until: float | None) -> None:

@@ -2,6 +2,9 @@
 
 Clocks are not asked (after a power cut many stand in 1970): what counts is whether each run lasted, on a clock that
 never steps. What is counted stands in `starts` in the state directory.
+
+A run of `once` lasts as soon as it has done all that it started for, also when it reached nobody: what switches the
+machine off after that may be what switches it on for the next run. One that never gets there, boot after boot, is a loop.
 """
 
 from __future__ import annotations
@@ -85,10 +88,14 @@ class Watch:
             self._due = None
             self._keep(records.changed(self._now, lasted=True))
 
+    def done(self) -> None:
+        """The agent has done all that it started for."""
+        self._due = None
+        self._keep(records.changed(self._now, lasted=True))
+
     def end(self) -> None:
-        """The agent ends in good order. One whose start was not counted (`once`) leaves the row alone."""
-        if self._now is not NONE:
-            self._keep(records.changed(self._now, ended=True))
+        """The agent ends in good order, because somebody stopped it."""
+        self._keep(records.changed(self._now, ended=True))
 
     def _keep(self, changed: Starts) -> None:
         self._now = changed

@@ -9,6 +9,7 @@ import subprocess
 import time
 from pathlib import Path
 
+from edge.machine import starts
 from edge.storage import memory
 from tests.edge.rig import Rig, alive, exec_release, hang, stop
 from tests.edge.world import DESIRED_TOPIC, FLEET, MANIFEST_TOPIC, wait_until
@@ -155,6 +156,7 @@ def test_once_says_that_nobody_answers(rig: Rig) -> None:
         del os.environ["FLAGHOIST_EDGE_SETTLE_SECONDS"]
     assert done.returncode == 4
     assert done.stderr.splitlines()[-1].startswith("flaghoist-edge: no broker answers at 127.0.0.1:")
+    assert starts.row(rig.paths) == 0, "it has done what it could, so this is no boot loop"
 
 
 def test_two_agents_do_not_share_a_state_directory(rig: Rig) -> None:

@@ -90,6 +90,18 @@ def test_runs_that_last_or_end_in_good_order_are_no_loop(box: Box) -> None:
     assert not box.state.safe_mode and starts.row(box.paths) == 0
 
 
+def test_a_device_that_a_timer_wakes_is_in_a_loop_only_if_no_run_gets_done(box: Box) -> None:
+    """One that is switched off after each run is no loop, however short its boots are."""
+    for boot in "abcdef":
+        start(box, boot).done()
+    assert not box.state.safe_mode
+    for boot in "gh":
+        start(box, boot)
+    assert not box.state.safe_mode
+    start(box, "i")
+    assert box.state.safe_mode
+
+
 def test_power_that_is_played_with_in_mid_update_is_no_loop(box: Box, source: Source) -> None:
     """D6: the update's own count decides, and ends with the release's tries unspent."""
     box.offer(build(7))
