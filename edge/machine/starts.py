@@ -4,7 +4,8 @@ Clocks are not asked (after a power cut many stand in 1970): what counts is whet
 never steps. What is counted stands in `starts` in the state directory.
 
 A run of `once` lasts as soon as it has done all that it started for, also when it reached nobody: what switches the
-machine off after that may be what switches it on for the next run. One that never gets there, boot after boot, is a loop.
+machine off after that may be what switches it on for the next run. One that never gets there, boot after boot, is a
+loop.
 """
 
 from __future__ import annotations
