@@ -49,6 +49,7 @@ from hub.recovery.rules import Limits
 from hub.recovery.service import Recovery
 from hub.recovery.watch import Watch
 from hub.registry import revoked
+from hub.registry.authority import AuthorityRenewal
 from hub.registry.certificates import Certificates, Terms
 from hub.registry.service import Endpoints, Registry
 from hub.rekey import sign_again_if_due, sign_again_if_moved
@@ -184,6 +185,7 @@ async def _services(
         now_ms,
         settings.certificate_days,
     )
+    authority_renewal = AuthorityRenewal(store, authorities, registry, broker.reload, now_ms)
     sign_again_if_due(store, signer, deployment, registry)
     sign_again_if_moved(store, signer, deployment, sources)
     _issue(settings, authorities)
@@ -260,6 +262,7 @@ async def _services(
             now_ms,
             Terms(days=settings.certificate_days, expired_days=settings.renew_expired),
         ),
+        authority_renewal=authority_renewal,
         deployment=deployment,
         catalogue=Catalogue(store, signer, sources, now_ms),
         artifacts=artifacts,
@@ -285,7 +288,7 @@ async def _services(
         tick=leader.wake,
         watch=silence.look_if_due,
         thin=thinning.run,
-        refresh=lambda: _hourly(store, signer, deployment, artifacts, governance),
+        refresh=lambda: _hourly(store, signer, deployment, artifacts, governance, authority_renewal),
         renew=lambda: _renew(settings, authorities, broker),
     )
     scheduler.start()
@@ -358,12 +361,18 @@ def _root_problem(store: Store, signer: Signer) -> str:
 
 
 def _hourly(
-    store: Store, signer: Signer, deployment: Deployment, artifacts: Artifacts, governance: Governance
+    store: Store,
+    signer: Signer,
+    deployment: Deployment,
+    artifacts: Artifacts,
+    governance: Governance,
+    authority_renewal: AuthorityRenewal,
 ) -> None:
     governance.keep_day_if_due()
     checkpoint_if_due(store, signer, now_ms())
     artifacts.prune(rule("retention"))
     deployment.refresh(rule("refresh"), before=now_ms() + MANIFEST_LIFETIME_MS // 2)
+    authority_renewal.look()
 
 
 def _renew(settings: config.Settings, authorities: Authorities, broker: Mosquitto) -> None:

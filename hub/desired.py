@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Final, cast
 
 import msgspec
 
@@ -13,6 +13,9 @@ from hub.store import Row, Tx
 from topics.channels import DESIRED
 from topics.documents import Command, Desired, Segment
 
+NAMED_CAS: Final = "device_cas"
+"""Key in `meta`: the CAs that desired states name, as JSON."""
+
 
 def hoist_desired(tx: Tx, signer: Signer, device_id: str, now: int) -> bytes:
     """Sign the device's desired state and store it as wanted on its topic; return the envelope."""
@@ -20,18 +23,23 @@ def hoist_desired(tx: Tx, signer: Signer, device_id: str, now: int) -> bytes:
     if row is None:
         raise LookupError(device_id)
     topic = DESIRED.topic(signer.fleet, id=device_id)
-    lock, commands = _lock(tx, row["version_lock"]), _pending(tx, row["key"])
+    lock, commands, cas = _lock(tx, row["version_lock"]), _pending(tx, row["key"]), named_cas(tx)
     return signer.hoist(
         tx,
         topic,
         "desired",
-        lambda issued_at: desired_of(row, signer.fleet, lock, issued_at, commands),
+        lambda issued_at: desired_of(row, signer.fleet, lock, issued_at, commands, cas),
         now=now,
     )
 
 
 def desired_of(
-    row: Row, fleet: str, lock: bytes | None, issued_at: int, commands: Sequence[Command] = ()
+    row: Row,
+    fleet: str,
+    lock: bytes | None,
+    issued_at: int,
+    commands: Sequence[Command] = (),
+    cas: Sequence[str] = (),
 ) -> Desired:
     """Return what a device's row asks of it; `lock` is the envelope of the release it is locked to."""
     return Desired(
@@ -50,7 +58,14 @@ def desired_of(
         quarantine=quarantine_of(row),
         tags=msgspec.json.decode(row["tags"], type=dict[str, str]),
         commands=list(commands),
+        cas=list(cas),
     )
+
+
+def named_cas(tx: Tx) -> list[str]:
+    """Return the CAs (SHA-256) that devices are told to know their broker by; none until one was replaced."""
+    row = tx.one("SELECT value FROM meta WHERE key = :key", {"key": NAMED_CAS})
+    return msgspec.json.decode(row["value"], type=list[str]) if row else []
 
 
 def quarantine_of(row: Row) -> str:

@@ -35,6 +35,8 @@ from hub.problemdocs import ProblemDocs
 from hub.problems import HANDLERS
 from hub.recovery.routes import ChaosController, CommandsController, RecoveryController
 from hub.recovery.service import Recovery
+from hub.registry.authority import AuthorityRenewal
+from hub.registry.caroutes import AuthorityController
 from hub.registry.certificates import Certificates
 from hub.registry.routes import RegistryController
 from hub.registry.service import Registry
@@ -68,6 +70,7 @@ class Services(msgspec.Struct, frozen=True):
     api_keys: ApiKeys
     registry: Registry
     certificates: Certificates
+    authority_renewal: AuthorityRenewal
     deployment: Deployment
     catalogue: Catalogue
     artifacts: Artifacts
@@ -146,6 +149,7 @@ def application(
             ApiKeysController,
             AuditController,
             RegistryController,
+            AuthorityController,
             DeploymentController,
             ApprovalsController,
             PoliciesController,

@@ -15,6 +15,7 @@ from hub import usage
 from hub.cli import errors
 from hub.cli.apikeys import api_key
 from hub.cli.audit import audit
+from hub.cli.authority import ca
 from hub.cli.devices import device
 from hub.cli.governance import approve, compliance, policy
 from hub.cli.keyring import keys
@@ -44,7 +45,7 @@ add_root_commands(root)
 add_root_key_commands(root)
 release.add_command(prune)
 release.add_command(approve)
-for command in (keys, root, release, rollout, device, recovery, policy, compliance, audit, api_key):
+for command in (keys, root, ca, release, rollout, device, recovery, policy, compliance, audit, api_key):
     cli.add_command(command)
 
 

@@ -60,6 +60,11 @@ class Authority:
         """Lower-case hex SHA-256 of the certificate's DER, as it stands in enrolment tokens."""
         return hashlib.sha256(self.certificate.public_bytes(serialization.Encoding.DER)).hexdigest()
 
+    @property
+    def ends(self) -> int:
+        """When the CA's own certificate ends, in s."""
+        return int(self.certificate.not_valid_after_utc.timestamp())
+
     def issue_device(
         self,
         public_key: bytes,

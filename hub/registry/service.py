@@ -137,6 +137,7 @@ class Registry:
             "hardware": request.hardware,
             "serial": request.serial,
             "token": token["id"],
+            "ca": token["ca_sha256"],
             "certificate": certificate,
             "not_after": now + days * 86_400_000,
             "now": now,
@@ -144,8 +145,9 @@ class Registry:
         if known is None:
             tx.execute(
                 "INSERT INTO devices (device_id, public_key, role, segment, hardware, serial, update_interval, "
-                "token_id, certificate_pem, certificate_not_after, created_at, updated_at) VALUES (:id, :public_key, "
-                ":role, :segment, :hardware, :serial, :interval, :token, :certificate, :not_after, :now, :now)",
+                "token_id, ca_confirmed, certificate_pem, certificate_not_after, created_at, updated_at) VALUES "
+                "(:id, :public_key, :role, :segment, :hardware, :serial, :interval, :token, :ca, :certificate, "
+                ":not_after, :now, :now)",
                 {
                     **fields,
                     "role": token["role"],
@@ -156,7 +158,7 @@ class Registry:
         else:
             tx.execute(
                 "UPDATE devices SET public_key = :public_key, hardware = :hardware, serial = :serial, "
-                "ca_confirmed = '', token_id = :token, certificate_pem = :certificate, "
+                "ca_confirmed = :ca, token_id = :token, certificate_pem = :certificate, "
                 "certificate_not_after = :not_after, rekey_allowed = 0, revision = devices.revision + 1, "
                 "updated_at = :now WHERE device_id = :id",
                 fields,

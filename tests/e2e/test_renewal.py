@@ -60,3 +60,37 @@ def test_devices_renew_in_time_and_after_their_certificates_end_and_are_connecte
 
 def held(state: Path) -> str:
     return (state / "identity" / "cert.pem").read_text()
+
+
+@pytest.mark.heavy
+def test_a_new_ca_reaches_a_running_device_and_one_that_slept_through_it_comes_back(fleet: Fleet) -> None:
+    running, asleep = (
+        fleet.enrol(name, "canary", transport="mqtt", backoff_cap_seconds=1.0)
+        for name in ("running", "asleep")
+    )
+    fleet.start(running)
+    until("the device online", lambda: online(fleet, running))
+    fleet.flaghoist("ca", "rotate")
+    until("both CAs on the device", lambda: len(cas(running)) == 2)
+    until("its word that it knows both", lambda: fleet.get("/trust/ca").get("waiting") == 1)
+    fleet.flaghoist("ca", "rotate", expect=1)
+    fleet.flaghoist("ca", "rotate", "--leave-behind")
+    before = len((fleet.folder / "running.log").read_text())
+    fleet.stop(running)
+    fleet.start(running)
+    until(
+        "the device connected anew",
+        lambda: "connected over MQTT" in (fleet.folder / "running.log").read_text()[before:],
+    )
+    # It knows only a CA that the broker does not show: over HTTP its key is enough.
+    assert len(cas(asleep)) == 1
+    fleet.start(asleep)
+    until("the sleeper with both CAs", lambda: len(cas(asleep)) == 2)
+    until("the sleeper online", lambda: online(fleet, asleep))
+    until("nobody who is missing", lambda: fleet.get("/trust/ca").get("waiting") == 0)
+    shown = fleet.get("/trust/ca")
+    assert shown["state"] == "switched" and {ca["sha256"] for ca in shown["trusted"]} == set(cas(asleep))
+
+
+def cas(agent: Agent) -> tuple[str, ...]:
+    return renewal.held(Paths(agent.state).identity).cas

@@ -12,7 +12,7 @@ def test_every_kind_of_event_is_documented_and_none_is_made_up() -> None:
     source = "\n".join(path.read_text() for path in sorted((ROOT / "hub").rglob("*.py")))
     written = set(
         re.findall(
-            r"\"((?:root|token|api_key|device|release|manifests|policy|recovery|command|chaos)\.[a-z_]+)\"",
+            r"\"((?:root|ca|token|api_key|device|release|manifests|policy|recovery|command|chaos)\.[a-z_]+)\"",
             source,
         )
     )
@@ -22,7 +22,7 @@ def test_every_kind_of_event_is_documented_and_none_is_made_up() -> None:
     table = page.split("## Summaries")[0]
     documented = set(
         re.findall(
-            r"`((?:root|token|api_key|device|release|manifests|policy|recovery|command|chaos)\.[a-z_]+)`",
+            r"`((?:root|ca|token|api_key|device|release|manifests|policy|recovery|command|chaos)\.[a-z_]+)`",
             table,
         )
     )

@@ -40,6 +40,7 @@ from hub.metrics import Metrics
 from hub.recovery.rules import Limits
 from hub.recovery.service import Recovery
 from hub.recovery.watch import Watch
+from hub.registry.authority import AuthorityRenewal
 from hub.registry.certificates import Certificates, Terms
 from hub.registry.service import Endpoints, Registry
 from hub.shared import Health
@@ -96,6 +97,10 @@ class World:
             lambda: self.now,
             terms.days,
         )
+        self.reloads = 0
+        self.authority_renewal = AuthorityRenewal(
+            self.store, self.authorities, self.registry, self._reload, lambda: self.now
+        )
         self.metrics = Metrics()
         self.arrived: list[Uplink] = []
         self.intake = Intake(self.store, kit.FLEET, lambda: self.now, self.arrived.extend)
@@ -112,6 +117,7 @@ class World:
             signer=self.signer,
             api_keys=ApiKeys(self.store, lambda: self.now),
             registry=self.registry,
+            authority_renewal=self.authority_renewal,
             certificates=Certificates(self.store, self.signer, self.authorities, lambda: self.now, terms),
             deployment=self.deployment,
             catalogue=Catalogue(self.store, self.signer, sources, lambda: self.now),
@@ -135,6 +141,9 @@ class World:
         self.client = TestClient(self.app)
         self.client.headers["Authorization"] = f"Bearer {self.token}"
         self._counter = itertools.count(1)
+
+    def _reload(self) -> None:
+        self.reloads += 1
 
     def trust_root(self) -> None:
         """Give the hub its first root, which names the kit's keys."""

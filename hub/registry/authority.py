@@ -1,0 +1,145 @@
+"""The device CA in use: how it stands, and each step of its replacement, with what devices are told of it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+import structlog
+
+from hub.caller import Caller, rule
+from hub.desired import NAMED_CAS, named_cas
+from hub.errors import Conflict
+from hub.events import Event, append
+from hub.identity import rotation
+from hub.identity.ca import Authorities, Authority
+from hub.identity.rotation import Standing, Step
+from hub.registry.service import Registry
+from hub.store import Store
+from hub.times import rfc3339
+
+_KINDS: Final[dict[Step, str]] = {
+    "announce": "ca.announced",
+    "switch": "ca.switched",
+    "retire": "ca.retired",
+}
+_log = structlog.get_logger("hub.authority")
+
+
+class AuthorityRenewal:
+    """Replaces the device CA step by step. `clock` gives ms; `reload` lets the broker read its files anew."""
+
+    def __init__(
+        self,
+        store: Store,
+        authorities: Authorities,
+        registry: Registry,
+        reload: Callable[[], None],
+        clock: Callable[[], int],
+    ) -> None:
+        self._store, self._authorities, self._registry = store, authorities, registry
+        self._reload, self._clock = reload, clock
+        self._lock = threading.Lock()
+
+    def look(self) -> None:
+        """Take the step that is due, if one is, and finish one that a stop of the hub broke off."""
+        with self._lock:
+            self._tell()
+            taken = rotation.step(self._authorities.generations, self._standing())
+            if taken:
+                self._take(taken, rule("ca"))
+
+    def order(self, caller: Caller, *, leave_behind: bool) -> dict[str, Any]:
+        """Begin a replacement, or go over to the new CA although devices are missing; return how it stands.
+
+        Raises `Conflict`: `ca_waiting` while devices would be left behind and `leave_behind` does not allow it,
+        `ca_settled` when the broker has gone over already.
+        """
+        with self._lock:
+            generations, standing = self._authorities.generations, self._standing()
+            taken = rotation.step(generations, standing, ordered=True)
+            if taken not in ("announce", "switch"):
+                raise Conflict(
+                    "The broker shows the newest CA already; the former one goes once nobody can need it.",
+                    rule="ca_settled",
+                )
+            if taken == "switch" and standing.waiting and not leave_behind:
+                raise Conflict(
+                    f"Devices that have not said that they know the new CA: {standing.waiting}. Wait for them, or "
+                    "leave them to come back over HTTP.",
+                    rule="ca_waiting",
+                )
+            self._take(taken, caller)
+        return self.view()
+
+    def view(self) -> dict[str, Any]:
+        """Return the generations, and how many devices have not said that they know the newest."""
+        authorities, generations = self._authorities, self._authorities.generations
+        standing = self._standing()
+        replacing = generations.newest != generations.first
+        return {
+            "state": "settled"
+            if not replacing
+            else "announced"
+            if generations.serving < generations.newest
+            else "switched",
+            "since": rfc3339(generations.since * 1000) if generations.since else None,
+            "serving": _shown(authorities.serving),
+            "trusted": [_shown(authority) for authority in authorities.trusted],
+            "waiting": standing.waiting if replacing else 0,
+        }
+
+    def _standing(self) -> Standing:
+        authorities = self._authorities
+        with self._store.read() as tx:
+            row = tx.one(
+                "SELECT COUNT(*) AS waiting FROM devices WHERE revoked_at IS NULL AND ca_confirmed <> :newest",
+                {"newest": authorities.device.sha256},
+            )
+        return Standing(
+            now=self._clock() // 1000,
+            serving_ends=authorities.serving.ends,
+            oldest_ends=authorities.trusted[0].ends,
+            waiting=int(row["waiting"]) if row else 0,
+        )
+
+    def _take(self, taken: Step, caller: Caller) -> None:
+        now = self._clock()
+        self._authorities.change(
+            rotation.after(self._authorities.generations, taken, now // 1000), now // 1000
+        )
+        # The broker first: it must take certificates by a CA before a device can have one.
+        self._reload()
+        self._tell()
+        with self._store.write() as tx:
+            append(tx, Event(kind=_KINDS[taken], body=self._body()), caller, now)
+        _log.info("device CA", step=taken)
+
+    def _tell(self) -> None:
+        """Name the CAs of now in every desired state, if they are others than it names."""
+        wanted = [authority.sha256 for authority in self._authorities.trusted]
+        if self._authorities.generations.newest == 1:
+            return
+        with self._store.read() as tx:
+            known = named_cas(tx)
+        if known == wanted:
+            return
+        with self._store.write() as tx:
+            tx.execute(
+                "INSERT INTO meta (key, value) VALUES (:key, :value) "
+                "ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+                {"key": NAMED_CAS, "value": msgspec.json.encode(wanted).decode()},
+            )
+        self._registry.sign_again()
+
+    def _body(self) -> dict[str, Any]:
+        return {
+            "serving": self._authorities.serving.sha256,
+            "trusted": [authority.sha256 for authority in self._authorities.trusted],
+        }
+
+
+def _shown(authority: Authority) -> dict[str, Any]:
+    return {"sha256": authority.sha256, "not_after": rfc3339(authority.ends * 1000)}

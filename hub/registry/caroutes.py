@@ -1,0 +1,44 @@
+"""HTTP of the device CA; thin."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from litestar import Controller, Request, get, post
+from litestar.datastructures import State
+from litestar.di import NamedDependency
+from litestar.params import JSONBody
+from litestar.status_codes import HTTP_200_OK
+
+from hub.registry.authority import AuthorityRenewal
+
+AnyRequest = Request[Any, Any, State]
+
+
+class RotateRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The next step of a replacement; `leave_behind` allows for devices that do not know the new CA."""
+
+    leave_behind: bool = False
+
+
+class AuthorityController(Controller):
+    """`/trust/ca`: the CA that devices know their broker by."""
+
+    path = "/trust/ca"
+    tags = ["trust"]  # noqa: RUF012  (litestar reads it from the class)
+
+    @get("/", opt={"access": "viewer"}, sync_to_thread=True)
+    def show(self, authority_renewal: NamedDependency[AuthorityRenewal]) -> dict[str, Any]:
+        """Show the CAs that are believed, and how many devices do not know the newest."""
+        return authority_renewal.view()
+
+    @post("/rotate", opt={"access": "admin"}, sync_to_thread=True, status_code=HTTP_200_OK)
+    def rotate(
+        self,
+        request: AnyRequest,
+        authority_renewal: NamedDependency[AuthorityRenewal],
+        data: JSONBody[RotateRequest],
+    ) -> dict[str, Any]:
+        """Make a new CA and tell devices of it; once they know it, let the broker go over to it."""
+        return authority_renewal.order(request.state.caller, leave_behind=data.leave_behind)

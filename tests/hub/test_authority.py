@@ -1,0 +1,147 @@
+"""Replacing the device CA: when each step follows, and what devices are told and given meanwhile."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from cryptography import x509
+
+from hub.identity import reading, rotation
+from hub.identity.ca import Generations, open_authorities
+from hub.identity.rotation import ANNOUNCE_LEFT, DAY, SWITCH_LEFT, TOKENS, Standing
+from tests.hub.test_certificates import ask, opened
+from tests.hub.test_registry import answer_of
+from tests.hub.world import World
+from tests.topics import kit
+
+NOW = 1_000_000_000
+SETTLED = Generations()
+ANNOUNCED = Generations(first=1, serving=1, newest=2, since=NOW - DAY)
+SWITCHED = Generations(first=1, serving=2, newest=2, since=NOW - DAY)
+LONG_SWITCHED = Generations(first=1, serving=2, newest=2, since=NOW - TOKENS)
+
+STEPS: list[Any] = [
+    ("years are left", SETTLED, {"serving_ends": NOW + ANNOUNCE_LEFT}, False, ""),
+    ("too few are left", SETTLED, {"serving_ends": NOW + ANNOUNCE_LEFT - 1}, False, "announce"),
+    ("somebody orders it", SETTLED, {}, True, "announce"),
+    ("a device does not know it", ANNOUNCED, {"waiting": 1}, False, ""),
+    ("all know it", ANNOUNCED, {}, False, "switch"),
+    ("the old one ends", ANNOUNCED, {"waiting": 1, "serving_ends": NOW + SWITCH_LEFT - 1}, False, "switch"),
+    ("somebody leaves one behind", ANNOUNCED, {"waiting": 1}, True, "switch"),
+    ("a token may name the old one", SWITCHED, {}, False, ""),
+    ("nobody can need the old one", LONG_SWITCHED, {}, False, "retire"),
+    ("one that was left behind", LONG_SWITCHED, {"waiting": 1}, False, ""),
+    ("the old one has ended", LONG_SWITCHED, {"waiting": 1, "oldest_ends": NOW}, False, "retire"),
+    ("nobody can order a retirement", SWITCHED, {}, True, ""),
+]
+
+
+@pytest.mark.parametrize(
+    ("generations", "changes", "ordered", "expected"), [pytest.param(*row[1:], id=row[0]) for row in STEPS]
+)
+def test_which_step_follows(
+    generations: Generations, changes: dict[str, int], ordered: bool, expected: str
+) -> None:
+    fields = {"now": NOW, "serving_ends": NOW + 9000 * DAY, "oldest_ends": NOW + 9000 * DAY, "waiting": 0}
+    assert rotation.step(generations, Standing(**{**fields, **changes}), ordered=ordered) == expected
+
+
+def issuer(world: World, pem: str) -> str:
+    """The CA among those that are believed which issued a certificate."""
+    found = x509.load_pem_x509_certificate(pem.encode())
+    (sha256,) = [one.sha256 for one in world.authorities.trusted if reading.is_by(found, one)]
+    return sha256
+
+
+def rotate(world: World, **body: Any) -> Any:
+    return world.client.post("/trust/ca/rotate", json=body)
+
+
+def test_a_new_ca_reaches_every_device_before_the_broker_shows_it(world: World) -> None:
+    old = world.authorities.device.sha256
+    held = {name: answer_of(world.register(name, world.new_token())).certificate_pem for name in ("a", "b")}
+    world.device("gone")
+    world.client.post("/devices/gone/revoke")
+    assert world.desired("a").cas == [], "nothing is said until there is something to say"
+
+    announced = rotate(world).json()
+    new = world.authorities.device.sha256
+    assert (announced["state"], announced["waiting"], announced["serving"]["sha256"]) == ("announced", 2, old)
+    assert world.reloads == 1
+    for name in held:
+        assert world.desired(name).cas == [old, new]
+    world.authority_renewal.look()
+    assert world.authorities.serving.sha256 == old, "nobody knows it yet"
+
+    for name, certificate in held.items():
+        given = opened(ask(world, name, certificate, cas=[old]), name)
+        assert issuer(world, given.certificate_pem) == new
+        assert given.ca_pem == world.authorities.bundle
+        held[name] = given.certificate_pem
+        world.authority_renewal.look()
+        assert world.authorities.serving.sha256 == old, "what was given may not have arrived"
+    for name, certificate in held.items():
+        assert ask(world, name, certificate, cas=[old, new]).status_code == 204
+    world.authority_renewal.look()
+    assert (world.authorities.serving.sha256, world.reloads) == (new, 2)
+
+    world.now += TOKENS * 1000
+    world.authority_renewal.look()
+    assert [one.sha256 for one in world.authorities.trusted] == [new]
+    assert world.desired("a").cas == [new]
+    assert opened(ask(world, "a", held["a"], cas=[old, new]), "a").ca_pem == world.authorities.device.pem
+    shown = world.client.get("/trust/ca").json()
+    assert (shown["state"], shown["waiting"], len(shown["trusted"])) == ("settled", 0, 1)
+    assert [kind for kind in world.events() if kind.startswith("ca.")] == [
+        "ca.announced",
+        "ca.switched",
+        "ca.retired",
+    ]
+
+
+def test_tokens_name_one_ca_and_get_that_one_whichever_is_shown_by_then(world: World) -> None:
+    before = world.new_token(uses=9)
+    rotate(world)
+    during = world.new_token()
+    assert during.ca_sha256 == before.ca_sha256
+    rotate(world, leave_behind=True)
+    after = world.new_token()
+    assert after.ca_sha256 == world.authorities.serving.sha256 != before.ca_sha256
+    old, new = (authority.pem for authority in world.authorities.trusted)
+    assert answer_of(world.register("a", before)).ca_pem == old
+    assert answer_of(world.register("b", after)).ca_pem == new
+    assert world.client.get("/trust/ca").json()["waiting"] == 1, "the one that knows the old CA alone"
+
+
+def test_nobody_is_left_behind_by_mistake(world: World) -> None:
+    world.device("a")
+    rotate(world)
+    refused = rotate(world)
+    assert (refused.status_code, refused.json()["rule"]) == (409, "ca_waiting")
+    assert "the new CA: 1." in refused.json()["detail"]
+    assert rotate(world, leave_behind=True).json()["state"] == "switched"
+    settled = rotate(world, leave_behind=True)
+    assert (settled.status_code, settled.json()["rule"]) == (409, "ca_settled")
+
+
+def test_a_step_that_was_broken_off_is_finished(world: World) -> None:
+    """As when the hub was killed between its CA's files and what it tells devices."""
+    world.device("a")
+    world.authorities.change(
+        Generations(first=1, serving=1, newest=2, since=world.now // 1000), world.now // 1000
+    )
+    assert world.desired("a").cas == []
+    world.authority_renewal.look()
+    assert world.desired("a").cas == [one.sha256 for one in world.authorities.trusted]
+
+
+def test_the_generations_outlive_a_restart_of_the_hub(world: World, tmp_path: Any) -> None:
+    rotate(world)
+    rotate(world, leave_behind=True)
+    again = open_authorities(tmp_path / "ca", kit.FLEET, now=world.now // 1000)
+    assert [one.sha256 for one in again.trusted] == [one.sha256 for one in world.authorities.trusted]
+    assert (again.serving.sha256, again.generations) == (
+        world.authorities.serving.sha256,
+        world.authorities.generations,
+    )
