@@ -18,7 +18,13 @@ import uvicorn
 from nacl.signing import SigningKey
 
 from hub import auth, config, jobs, trustroots
+from hub.access.building import build_gate
+from hub.access.gate import Gate
 from hub.access.keys import ApiKeys
+from hub.access.logins import Logins
+from hub.access.oidc.http import Http
+from hub.access.refusals import Refusals
+from hub.access.settings import oidc
 from hub.artifacts.files import BundleFiles
 from hub.artifacts.service import Artifacts, Serving
 from hub.audit.checkpoints import checkpoint_if_due
@@ -223,6 +229,7 @@ async def _services(
         Keep(hourly=settings.keep_hourly, daily=settings.keep_daily, reports=settings.keep_reports),
         now_ms,
     )
+    gate = _gate(stack, settings, store)
     metrics = Metrics()
     metrics.add("build", parts.build(version("flaghoist"), signer.fleet))
     metrics.add("ingest", parts.ingest({"ingest-0": ingest}, now_ms))
@@ -254,6 +261,7 @@ async def _services(
         store=store,
         signer=signer,
         api_keys=ApiKeys(store, now_ms),
+        logins=Logins(gate, Refusals(store, now_ms), config.secret(store, "login_secret"), now_ms),
         registry=registry,
         certificates=Certificates(
             store,
@@ -293,7 +301,7 @@ async def _services(
     )
     scheduler.start()
     stack.callback(scheduler.shutdown, wait=False)
-    authenticator = auth.Authenticator(store, signer.fleet, now_ms)
+    authenticator = auth.Authenticator(store, signer.fleet, now_ms, gate)
     authenticator.gateways = Gateways(networks(settings.gateway), store, authorities, now_ms)
     app = application(
         services,
@@ -339,6 +347,18 @@ def _ingest(
 
 def _credentials(settings: config.Settings, authorities: Authorities, name: str) -> Credentials:
     return service_credentials(settings.data / "services", authorities.service, name, now=now_ms() // 1000)
+
+
+def _gate(stack: AsyncExitStack, settings: config.Settings, store: Store) -> Gate | None:
+    provider = oidc(settings, settings.public_http)
+    if provider is None:
+        return None
+    ask = Http()
+    stack.callback(ask.close)
+    lives = (settings.session_idle, settings.session_life)
+    gate = build_gate(store, provider, ask, settings.public_http, lives, now_ms)
+    stack.callback(gate.close)
+    return gate
 
 
 def _lines(settings: config.Settings, store: Store) -> Lines:

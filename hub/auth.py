@@ -14,6 +14,7 @@ from typing import Any
 from litestar.connection import ASGIConnection, Request
 from litestar.handlers import BaseRouteHandler
 
+from hub.access.gate import SESSION, Gate
 from hub.access.keys import FIRST, digest
 from hub.caller import Caller
 from hub.errors import Forbidden, SetupError, Unauthorised
@@ -32,12 +33,13 @@ _HINT = "Send `Authorization: Bearer TOKEN`; the first admin's token is in the f
 
 
 class Authenticator:
-    """Turns an Authorization header into a caller. `clock` gives ms."""
+    """Turns credentials into a caller. `clock` gives ms; `gate` knows people, None where they have no provider."""
 
-    def __init__(self, store: Store, fleet: str, clock: Callable[[], int]) -> None:
+    def __init__(self, store: Store, fleet: str, clock: Callable[[], int], gate: Gate | None = None) -> None:
         self._store = store
         self._fleet = fleet
         self._clock = clock
+        self._gate = gate
         self._replays = Replays()
         self.gateways: Gateways | None = None
         """Who may hand on a device's certificate; nobody by default."""
@@ -46,8 +48,33 @@ class Authenticator:
         """Return the device whose certificate a gateway saw, None without; raises `Unauthorised`."""
         return self.gateways.caller(scope) if self.gateways else None
 
+    async def identify(self, scope: Any, *, is_form: bool = False) -> Caller:
+        """Return who asks: by the Authorization header, or, without one, by a browser's session.
+
+        A session is left in `scope["state"]["session"]`. `is_form` is for a route that looks for the CSRF token in the
+        body. Raises `Unauthorised`, `Forbidden`, and `Unavailable` when a person's provider does not answer.
+        """
+        header, request_id = _authorization(scope), scope["state"].get("request_id", "")
+        if self._gate is None:
+            return self.caller(header, request_id)
+        if not header:
+            found = await self._gate.session(scope["method"], headers_of(scope), request_id, is_form=is_form)
+            scope["state"]["session"] = found
+            return found.caller
+        token = header.partition(" ")[2]
+        if token.count(".") == 2 and self._gate.is_for(token):
+            return await self._gate.bearer(token, request_id)
+        return self.caller(header, request_id)
+
+    def credentials(self, scope: Any) -> str:
+        """Return the text by which `identify` knows who asks, "" without any."""
+        header = _authorization(scope)
+        if header or self._gate is None:
+            return header or ""
+        return self._gate.site.cookie_of(headers_of(scope), SESSION) or ""
+
     def caller(self, header: str | None, request_id: str) -> Caller:
-        """Return who calls; raises `Unauthorised`."""
+        """Return which key's or device's a header is; raises `Unauthorised`."""
         scheme, _, token = (header or "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise Unauthorised(_HINT, rule="no_token")
@@ -107,8 +134,8 @@ def guard(
             return
         try:
             seen = authenticator.presented(connection.scope)
-            caller = seen or authenticator.caller(
-                _authorization(connection.scope), state.get("request_id", "")
+            caller = seen or await authenticator.identify(
+                connection.scope, is_form=handler.opt.get("csrf") == "form"
             )
         except Unauthorised:
             throttle.count_failure(_address(connection.scope))
@@ -132,6 +159,15 @@ def guard(
 def _address(scope: Any) -> str:
     client = scope.get("client")
     return str(client[0]) if client else ""
+
+
+def headers_of(scope: Any) -> dict[str, str]:
+    """Return the headers of a request by their names in lower case; cookies that came in several are in one."""
+    found: dict[str, str] = {}
+    for raw, value in scope["headers"]:
+        name, text = str(raw, "latin-1").lower(), str(value, "latin-1")
+        found[name] = f"{found[name]}; {text}" if name == "cookie" and name in found else text
+    return found
 
 
 def _authorization(scope: Any) -> str | None:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from hub.access.settings import PeopleSettings
 from hub.artifacts.limits import MAX_BUNDLE
 from hub.artifacts.retention import ROLLBACKS
 from hub.errors import SetupError
@@ -39,7 +40,7 @@ class Address(msgspec.Struct, frozen=True):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
+class Settings(PeopleSettings, frozen=True, kw_only=True):
     """What an operator says at the start. `public_*` are what devices are told, when it differs; `loki` is where
     raw lines are pushed, empty for nowhere; `keep_*` are days; `mirrors` are URL templates of bundles, `max_bundle`
     is in bytes and `download_rate` in bytes a second, 0 for no ceiling; `keep_rollbacks` is the

@@ -10,7 +10,8 @@
         ├── PreconditionFailed 412
         ├── TooLarge           413
         ├── Invalid            422   the request itself is wrong
-        └── TooMany            429   asked too often; `retry_after` says how long to wait
+        ├── TooMany            429   asked too often; `retry_after` says how long to wait
+        └── Unavailable        503   somebody else, whom the answer needs, is away; `retry_after` as well
 
 Anything else that escapes is our own bug: a 500, logged with its traceback, shown without it.
 """
@@ -90,6 +91,16 @@ class TooMany(RequestError):  # noqa: N818
     """Asked too often. `retry_after` is how many seconds to wait."""
 
     status, title = 429, "Too many requests"
+
+    def __init__(self, detail: str, *, rule: str, retry_after: int) -> None:
+        super().__init__(detail, rule=rule)
+        self.retry_after = retry_after
+
+
+class Unavailable(RequestError):  # noqa: N818
+    """Somebody else, whom the answer needs, is away. `retry_after` is how many seconds to wait."""
+
+    status, title = 503, "Service unavailable"
 
     def __init__(self, detail: str, *, rule: str, retry_after: int) -> None:
         super().__init__(detail, rule=rule)

@@ -16,6 +16,8 @@ from litestar.openapi.plugins import JsonRenderPlugin, YamlRenderPlugin
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from hub.access.keys import ApiKeys
+from hub.access.loginroutes import LoginController, SessionsController
+from hub.access.logins import Logins
 from hub.access.routes import ApiKeysController
 from hub.artifacts.routes import ArtifactsController
 from hub.artifacts.service import Artifacts
@@ -68,6 +70,7 @@ class Services(msgspec.Struct, frozen=True):
     store: Store
     signer: Signer
     api_keys: ApiKeys
+    logins: Logins
     registry: Registry
     certificates: Certificates
     authority_renewal: AuthorityRenewal
@@ -147,6 +150,8 @@ def application(
         route_handlers=[
             SharedController,
             ApiKeysController,
+            LoginController,
+            SessionsController,
             AuditController,
             RegistryController,
             AuthorityController,

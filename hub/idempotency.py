@@ -19,7 +19,7 @@ from nacl.secret import SecretBox
 
 from hub.auth import Authenticator
 from hub.caller import RANKS
-from hub.errors import Conflict, Invalid, TooLarge, Unauthorised
+from hub.errors import Conflict, Invalid, RequestError, TooLarge
 from hub.store import Store
 
 KEPT_MS: Final = 86_400_000
@@ -124,17 +124,16 @@ class Idempotency(ASGIMiddleware):
         headers = dict(scope["headers"])
         key = headers.get(b"idempotency-key")
         kind = headers.get(b"content-type", b"application/json")
-        token = headers.get(b"authorization", b"").decode("latin-1")
         if key is None or scope.get("method") != "POST" or not kind.startswith(b"application/json"):
             await next_app(scope, receive, send)
             return
-        if not await asyncio.to_thread(self._is_operator, token):
+        if not await self._is_operator(scope):
             # Refused further on, or a device, whose reports have numbers of their own.
             await next_app(scope, receive, send)
             return
         body = await _body(receive)
         asked = (scope["path"].encode(), scope.get("query_string", b""), body)
-        request = identify(token, key.decode("latin-1"), asked)
+        request = identify(self._authenticator.credentials(scope), key.decode("latin-1"), asked)
         answer = await asyncio.to_thread(self._answers.begin, request)
         if answer is not None:
             await _send(send, answer, [(b"idempotency-replayed", b"true")])
@@ -154,10 +153,11 @@ class Idempotency(ASGIMiddleware):
             await asyncio.to_thread(self._answers.forget, request)
         await _send(send, answer, [])
 
-    def _is_operator(self, token: str) -> bool:
+    async def _is_operator(self, scope: Scope) -> bool:
+        # A session's request is looked at whole, CSRF token included: an answer that is given again is given here.
         try:
-            return self._authenticator.caller(token, "").role in RANKS
-        except Unauthorised:
+            return (await self._authenticator.identify(scope)).role in RANKS
+        except RequestError:
             return False
 
 

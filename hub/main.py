@@ -8,11 +8,13 @@ import signal
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import click
 import structlog
 
 from hub import config, usage
+from hub.access.settings import people_options
 from hub.artifacts.limits import MAX_BUNDLE
 from hub.artifacts.retention import ROLLBACKS
 from hub.errors import SetupError
@@ -165,6 +167,7 @@ def cli() -> None:
     type=click.IntRange(0, 3_650),
     help="Days after its end in which a certificate is still renewed by the device's key.",
 )
+@people_options
 @click.option(
     "--gateway",
     default="",
@@ -203,6 +206,7 @@ def up(
     renew_expired: int,
     gateway: str,
     chaos: bool,
+    **people: Any,
 ) -> None:
     """Run everything on one machine, Mosquitto included, until SIGTERM or Ctrl-C.
 
@@ -239,6 +243,7 @@ def up(
             renew_expired=renew_expired,
             gateway=config.check_gateway(gateway),
             chaos=chaos,
+            **people,
         )
         asyncio.run(_serve(settings))
     except SetupError as error:

@@ -9,7 +9,7 @@ import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
 
-from hub.errors import RequestError, TooMany, Unauthorised
+from hub.errors import RequestError, TooMany, Unauthorised, Unavailable
 from hub.store import StoreBusy, StoreFull
 
 MEDIA_TYPE = "application/problem+json"
@@ -39,7 +39,7 @@ def on_request_error(_request: AnyRequest, error: RequestError) -> Response[dict
     headers = None
     if isinstance(error, Unauthorised):
         headers = {"WWW-Authenticate": "Bearer"}
-    elif isinstance(error, TooMany):
+    elif isinstance(error, TooMany | Unavailable):
         headers = {"Retry-After": str(error.retry_after)}
     return problem(error.status, error.title, error.detail, rule=error.rule, headers=headers, **error.more)
 

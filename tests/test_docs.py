@@ -156,7 +156,7 @@ def test_options_of_the_hub_are_documented_with_their_defaults() -> None:
         elif option.default != "":
             assert rows[option.opts[0]].strip("`") == str(option.default)
         else:
-            assert rows[option.opts[0]].startswith(("as ", "nowhere"))
+            assert rows[option.opts[0]].startswith(("as ", "nowhere", "none"))
     assert {name[2:].replace("-", "_") for name in rows} == set(Settings.__struct_fields__)
 
 

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from hub.caller import Caller
-from hub.errors import Conflict, NotFound
+from hub.errors import Conflict, Invalid, NotFound
 from hub.events import Event, append
 from hub.store import Store
 from hub.times import rfc3339
@@ -20,6 +20,8 @@ from topics.fields import Name
 DAY_S: Final = 86_400
 FIRST: Final = "admin"
 """Id of the key that the hub makes at its first start and keeps in `admin.token`."""
+NOT_KEYS: Final = ("oidc:", "rule:")
+"""How actors of other kinds begin: a key that is called like a person would pass for them in an approval."""
 
 
 class KeyRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -43,7 +45,12 @@ class ApiKeys:
         self._clock = clock
 
     def create(self, request: KeyRequest, caller: Caller) -> dict[str, Any]:
-        """Make a key. Its text is in this answer and nowhere else."""
+        """Make a key. Its text is in this answer and nowhere else. Raises `Invalid` for a name of another kind."""
+        if request.name.startswith(NOT_KEYS):
+            raise Invalid(
+                f"A key's name begins neither with {' nor with '.join(NOT_KEYS)}: people and rules are named so.",
+                rule="name",
+            )
         now, key_id, key = self._clock(), secrets.token_hex(6), f"fhkey_{secrets.token_urlsafe(32)}"
         expires_at = now + request.expires_in * 1000
         with self._store.write() as tx:

@@ -12,6 +12,7 @@ from sqlite_utils import Database, Migrations
 
 from hub.store.recovery import RECOVERY
 from hub.store.rollouts import ROLLOUTS
+from hub.store.sessions import SESSIONS
 from hub.store.shares import SHARES
 
 MIGRATIONS: Final = Migrations("flaghoist")
@@ -357,6 +358,17 @@ def m014_certificates(db: Database) -> None:
     "" for the first.
     """
     _run(db, _CERTIFICATES)
+
+
+@MIGRATIONS()
+def m015_sessions(db: Database) -> None:
+    """People who log in, and the sessions of their browsers.
+
+    `people.actor` is a person by issuer and subject, `name` what they were last called. A session is kept by the hash
+    of its text; `login_sha256` is of what only its login had, so that none is finished twice; `terms` is of the options
+    by which roles are given; `id_token` is sealed by the session's text; `ended_at` is null until somebody ends it.
+    """
+    _run(db, SESSIONS)
 
 
 def _run(db: Database, script: str) -> None:

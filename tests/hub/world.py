@@ -22,6 +22,8 @@ from nacl.signing import SigningKey
 
 from hub import auth, config, events
 from hub.access.keys import ApiKeys
+from hub.access.logins import Logins
+from hub.access.refusals import Refusals
 from hub.artifacts.files import BundleFiles
 from hub.artifacts.service import Artifacts, Serving
 from hub.broker import commit
@@ -50,6 +52,7 @@ from hub.streams import Streams
 from hub.telemetry.intake import Intake
 from hub.throttle import Throttle
 from hub.times import Clock, zones
+from tests.hub.access.issuer import Issuer, gate_of
 from tests.hub.lent import borrow
 from tests.topics import kit
 from topics import bundle, codec, enrolment, trust
@@ -73,6 +76,7 @@ class World:
         chaos: bool = False,
         public_url: str = "https://hub.example/fleet",
         throttle: Throttle | None = None,
+        issuer: Issuer | None = None,
         own_application: bool = False,
         terms: Terms | None = None,
     ) -> None:
@@ -112,10 +116,12 @@ class World:
             lambda: self.now,
             Serving(fleet=kit.FLEET, public_url=public_url, secret=b"u" * 32),
         )
+        self.gate = gate_of(self.store, issuer, public_url, lambda: self.now) if issuer else None
         services = Services(
             store=self.store,
             signer=self.signer,
             api_keys=ApiKeys(self.store, lambda: self.now),
+            logins=Logins(self.gate, Refusals(self.store, lambda: self.now), b"l" * 32, lambda: self.now),
             registry=self.registry,
             authority_renewal=self.authority_renewal,
             certificates=Certificates(self.store, self.signer, self.authorities, lambda: self.now, terms),
@@ -134,7 +140,7 @@ class World:
         config.meta(self.store, "signed_by", key_id(self.signer.public_key))
         auth.ensure_admin(self.store, folder / "admin.token", self.now)
         self.token = (folder / "admin.token").read_text().strip()
-        self.authenticator = auth.Authenticator(self.store, kit.FLEET, lambda: self.now)
+        self.authenticator = auth.Authenticator(self.store, kit.FLEET, lambda: self.now, self.gate)
         parts = (services, self.authenticator, throttle or Throttle(0))
         self._lent = None if own_application else borrow(*parts)
         self.app = self._lent.app if self._lent else application(*parts, version="0.0.0")
@@ -321,6 +327,8 @@ class World:
         """Close the store, and have the application go to the next hub."""
         if self._lent:
             self._lent.give_back()
+        if self.gate is not None:
+            self.gate.close()
         self.store.close()
 
     def events(self) -> list[str]:

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from joserfc.jwk import ECKey, Key, OKPKey, RSAKey
 from joserfc.jws import JWSRegistry
+
+from hub.access.building import build_gate
+from hub.access.gate import Gate
+from hub.access.oidc.http import Answer, ProviderAway
+from hub.access.oidc.settings import Oidc
+from hub.caller import RANKS
+from hub.store import Store
 
 ISSUER: Final = "https://id.example/realms/shop"
 CLIENT: Final = "flaghoist"
@@ -51,3 +59,66 @@ def signed(body: dict[str, Any], key: Key = EC, algorithm: str = "ES256", **head
 def part(value: Any) -> str:
     """One part of a token."""
     return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=").decode()
+
+
+class Issuer:
+    """The provider: publishes `keys`, and gives every code the claims that were put under it."""
+
+    def __init__(self) -> None:
+        self.keys: list[Key] = [EC, RSA]
+        self.signing: Key = EC
+        self.asked: list[str] = []
+        self.is_away = False
+        self.metadata: dict[str, Any] = {
+            "issuer": ISSUER,
+            "authorization_endpoint": f"{ISSUER}/auth",
+            "token_endpoint": f"{ISSUER}/token",
+            "jwks_uri": f"{ISSUER}/jwks",
+            "end_session_endpoint": f"{ISSUER}/logout",
+        }
+        self.codes: dict[str, dict[str, Any]] = {}
+        self.userinfo: dict[str, Any] = {}
+        self.forms: list[dict[str, str]] = []
+        self.headers: list[dict[str, str]] = []
+
+    def token(self, now: int, **changes: Any) -> str:
+        """A token of somebody who came in elsewhere."""
+        return signed(claims(now, **changes), self.signing)
+
+    def __call__(self, url: str, headers: Mapping[str, str], form: Mapping[str, str] | None) -> Answer:
+        """Answer as over HTTP."""
+        path = url.removeprefix(ISSUER)
+        self.asked.append(path)
+        if self.is_away:
+            raise ProviderAway(f"{url} cannot be asked")
+        if path == "/.well-known/openid-configuration":
+            return _json(self.metadata)
+        if path == "/jwks":
+            return _json(jwks(*self.keys))
+        if path == "/userinfo":
+            return _json(self.userinfo)
+        assert path == "/token" and form is not None, url
+        self.forms.append(dict(form))
+        self.headers.append(dict(headers))
+        found = self.codes.pop(form["code"], None)
+        if found is None:
+            return _json({"error": "invalid_grant"}, 400)
+        return _json({"id_token": signed(found, self.signing), "access_token": "opaque"})
+
+
+def gate_of(store: Store, issuer: Issuer, public_url: str, clock: Callable[[], int]) -> Gate:
+    """The gate of a hub whose people log in at `issuer`."""
+    settings = Oidc(
+        issuer=ISSUER,
+        client_id=CLIENT,
+        client_secret="s3cret:%",
+        audience=AUDIENCE,
+        scopes="openid profile",
+        role_claim="groups",
+        roles={f"fleet-{role}s": role for role in RANKS},
+    )
+    return build_gate(store, settings, issuer, public_url, (30, 480), clock)
+
+
+def _json(body: Any, status: int = 200) -> Answer:
+    return Answer(status, json.dumps(body).encode())
