@@ -33,6 +33,7 @@ from hub.governance.service import Governance
 from hub.idempotency import Answers, Idempotency
 from hub.live import LiveController
 from hub.metrics import Metrics, MetricsController
+from hub.ops.routes import FleetController, OpsController
 from hub.problemdocs import ProblemDocs
 from hub.problems import HANDLERS
 from hub.recovery.routes import ChaosController, CommandsController, RecoveryController
@@ -168,6 +169,8 @@ def application(
             TimelineController,
             LiveController,
             MetricsController,
+            OpsController,
+            FleetController,
         ],
         dependencies=injected,
         plugins=[ProblemDocs()],

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from hub.caller import rule
 from hub.events import Event, append
-from hub.registry.rules import SILENT_AFTER
+from hub.presence import SILENT_AFTER
 from hub.store import Row, Store, StoreBusy, StoreFull, Tx
 from hub.telemetry import presencelog
 from hub.telemetry.presencelog import Entry

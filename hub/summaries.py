@@ -10,31 +10,15 @@ from typing import Any, Final
 
 from hub.deployment import counts
 from hub.deployment.manifests import policy_of
+from hub.presence import PRESENCE, PRESENCES
 from hub.recovery.alerts import quarantine_alerts
-from hub.registry.rules import SILENT_AFTER
 from hub.store import Tx
 from topics.channels import BY_NAME
 from topics.names import SEGMENTS
 from topics.trust import ROOT_WARNING_MS
 
-PRESENCES: Final = ("online", "sleeping", "offline", "unknown")
-
-# The rule of hub.registry.rules.presence in SQL; a test holds the two together. CASE in place of MAX(a, b), which
-# PostgreSQL calls GREATEST.
-_PRESENCE: Final = f"""
-CASE
-    WHEN presence.state IS NULL AND device_latest.received_at IS NULL THEN 'unknown'
-    WHEN presence.state = 'offline' THEN 'offline'
-    WHEN COALESCE(device_latest.received_at, 0) < :now - {SILENT_AFTER * 1000} * devices.update_interval
-        AND COALESCE(presence.received_at, 0) < :now - {SILENT_AFTER * 1000} * devices.update_interval
-        AND CASE WHEN presence.state = 'sleeping' THEN presence.next_wake * 1000 ELSE 0 END
-            < :now - {SILENT_AFTER * 1000} * devices.update_interval THEN 'offline'
-    WHEN presence.state = 'sleeping' THEN 'sleeping'
-    ELSE 'online'
-END
-"""
 _COUNTS: Final = f"""
-SELECT devices.role, devices.segment, {_PRESENCE} AS presence, COALESCE(device_latest.health, 'unknown') AS health,
+SELECT devices.role, devices.segment, {PRESENCE} AS presence, COALESCE(device_latest.health, 'unknown') AS health,
     COALESCE(device_latest.running, '') AS running, devices.safe_mode AS safe_mode, COUNT(*) AS devices
 FROM devices LEFT JOIN device_latest ON device_latest.device_key = devices.key
 LEFT JOIN presence ON presence.device_key = devices.key

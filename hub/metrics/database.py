@@ -16,9 +16,10 @@ from hub.deployment.manifests import policy_of
 from hub.deployment.rules import ACTIVE
 from hub.metrics.parts import counter, counters, gauge, gauges
 from hub.metrics.registry import Collect
+from hub.presence import PRESENCES
 from hub.recovery.rules import RULES
 from hub.store import Store, Tx
-from hub.summaries import PRESENCES, device_counts
+from hub.summaries import device_counts
 
 STATES: Final = ("draft", "published", *ACTIVE, "rolled_back", "superseded", "complete")
 HEALTHS: Final = ("ok", "degraded", "failing", "unknown")

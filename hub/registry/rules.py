@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from hub.errors import Conflict, Unauthorised
+from hub.presence import SILENT_AFTER
 from topics.fields import Name, ReleaseId, Role, Text
 
 UNSET = msgspec.UNSET
@@ -15,8 +16,6 @@ Unset = msgspec.UnsetType
 
 RESERVED = ("register", "enrolment-tokens")
 """What stands in paths where a device's id does: a device of that name could not be reached."""
-SILENT_AFTER = 3
-"""Heartbeats a device may miss before it is shown as offline."""
 
 
 class DevicePatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

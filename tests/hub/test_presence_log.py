@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from hub import silence
-from hub.registry.rules import SILENT_AFTER
+from hub.presence import SILENT_AFTER
 from hub.silence import MOST_EVENTS, Silence
 from hub.telemetry import presencelog
 from tests.hub.world import World

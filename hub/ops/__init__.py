@@ -1,0 +1,1 @@
+"""The Ops page, and what it reads of a whole fleet at once."""
