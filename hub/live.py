@@ -48,8 +48,10 @@ class LiveController(Controller):
         caller = request.state.caller
         if caller.role == "device" and caller.name != device_id:
             raise Forbidden("A device may only read what is its own.", rule="own_device")
-        role = await asyncio.to_thread(_role_of, store, device_id)
-        return await _stream(request, streams, after, Filter(device_id, role))
+        # Before the device is looked up: a revocation after that is an entry after this one.
+        since = await asyncio.to_thread(streams.last) if caller.role == "device" else None
+        role = await asyncio.to_thread(_role_of, store, device_id, since is not None)
+        return await _stream(request, streams, after, Filter(device_id, role, since))
 
 
 async def _stream(request: AnyRequest, streams: Streams, after: int | None, about: Filter) -> Stream:
@@ -65,9 +67,9 @@ async def _stream(request: AnyRequest, streams: Streams, after: int | None, abou
     return Stream(streams.follow(begin, about), media_type="text/event-stream", headers=_HEADERS)
 
 
-def _role_of(store: Store, device_id: str) -> str:
+def _role_of(store: Store, device_id: str, itself: bool) -> str:
     with store.read() as tx:
-        row = tx.one("SELECT role FROM devices WHERE device_id = :id", {"id": device_id})
-    if row is None:
+        row = tx.one("SELECT role, revoked_at FROM devices WHERE device_id = :id", {"id": device_id})
+    if row is None or (itself and row["revoked_at"] is not None):
         raise NotFound(f"There is no device {device_id}.")
     return str(row["role"])

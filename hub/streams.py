@@ -27,11 +27,23 @@ class TooManyStreams(RequestError):  # noqa: N818  (named by outcome)
     status, title = 503, "Service unavailable"
 
 
+ENDS: Final = ("device.revoked", "device.deleted", "device.registered_again")
+"""What ends a device's own stream: whoever opened it is that device no longer."""
+
+
 class Filter(msgspec.Struct, frozen=True):
-    """What a stream is about: everything, or one device and the releases of its role."""
+    """What a stream is about: everything, or one device and the releases of its role.
+
+    `own_since` is the number of the newest entry when a device opened its own stream, None for operators.
+    """
 
     device_id: str | None = None
     role: str | None = None
+    own_since: int | None = None
+
+    def ends(self, row: Row) -> bool:
+        """Whether an entry of the log is the end of the stream."""
+        return self.own_since is not None and row["n"] > self.own_since and row["kind"] in ENDS
 
     def takes(self, row: Row) -> bool:
         """Whether an entry of the log belongs on the stream."""
@@ -110,6 +122,8 @@ class Streams:
                     after = row["n"]
                     if about.takes(row):
                         yield entry(row)
+                        if about.ends(row):
+                            return
                 if about.device_id is None:
                     for number, data in [state for state in self._states.values() if state[0] > told]:
                         told = number

@@ -12,7 +12,7 @@ import pytest
 from hub import events
 from hub.caller import Caller
 from hub.events import Event
-from hub.streams import MAX_STREAMS, Filter, Streams, TooManyStreams
+from hub.streams import ENDS, MAX_STREAMS, Filter, Streams, TooManyStreams
 from tests.hub.world import World
 
 CALLER = Caller("alice", "operator")
@@ -141,3 +141,26 @@ def test_more_streams_than_the_hub_serves_are_refused(bare: World) -> None:
 def test_a_last_event_id_that_is_no_number_is_refused(world: World, header: str) -> None:
     answer = world.client.get("/events", headers={"Last-Event-ID": header})
     assert answer.status_code == 422 and answer.json()["rule"] == "last_event_id"
+
+
+@pytest.mark.parametrize("kind", ENDS)
+def test_a_devices_own_stream_ends_with_its_identity_and_an_operators_goes_on(bare: World, kind: str) -> None:
+    async def body(streams: Streams) -> None:
+        write(bare, Event(kind=kind, device_id="shop-1"), Event(kind="k1", device_id="shop-1"))
+        own, operators = (
+            Client(streams, 0, Filter("shop-1", "kiosk", since)) for since in (streams.last(), None)
+        )
+        assert [row["event"] for row in await own.read(2)] == [kind, "k1"], "an end of long ago is history"
+        write(
+            bare,
+            Event(kind=kind, device_id="shop-2"),
+            Event(kind=kind, device_id="shop-1"),
+            Event(kind="k2", role="kiosk"),
+        )
+        assert [row["event"] for row in await own.read(1)] == [kind]
+        with pytest.raises(StopAsyncIteration):
+            await own.read(1)
+        assert [row["event"] for row in await operators.read(4)] == [kind, "k1", kind, "k2"]
+        assert streams.open == 1
+
+    with_streams(bare, body)
