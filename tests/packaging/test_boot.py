@@ -12,7 +12,7 @@ from tests.lab import debian
 from tests.lab.machine import Machine
 
 SCRIPTS = debian.GUEST / "boot"
-BOOTS = (("units", "release", "restarts", "safemode", "rounds"), ("again",))
+BOOTS = (("units", "sandbox", "release", "restarts", "safemode", "rounds"), ("again",))
 """The parts of each boot of the machine, as start.sh runs them."""
 
 pytestmark = [

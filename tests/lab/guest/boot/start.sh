@@ -14,7 +14,7 @@ drop_in() { mkdir -p "/run/systemd/system/$1.d" && printf '%b' "$2" > "/run/syst
 echo
 export FLAGHOIST_URL=http://127.0.0.1:8080
 if [ ! -e /var/lib/lab ]; then
-    for part in units release restarts safemode rounds; do . /opt/$part.sh; done
+    for part in units sandbox release restarts safemode rounds; do . /opt/$part.sh; done
     touch /var/lib/lab
 else
     . /opt/again.sh
