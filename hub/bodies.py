@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 from litestar import Request
-from litestar.exceptions import ValidationException
+from litestar.exceptions import ClientException, ValidationException
 
 _PATH: Final = " - at `$."
 
@@ -19,8 +19,13 @@ class StrictRequest(Request[Any, Any, Any]):
     """A request whose JSON body has the types that its handler declares, without any conversion."""
 
     async def json(self) -> Any:
-        """Return the body as the handler's `data`; raises `ValidationException` (400) naming the field."""
-        found = await super().json()
+        """Return the body as the handler's `data`; raises `ClientException` (400), for a field one that names it."""
+        try:
+            found = await super().json()
+        except (UnicodeDecodeError, RecursionError) as error:
+            # The framework knows a body that is no JSON, and not one that is no text or nested beyond all measure.
+            why = "is no UTF-8" if isinstance(error, UnicodeDecodeError) else "is nested too deeply"
+            raise ClientException(f"The body {why}.") from None
         field = self.route_handler.parsed_data_field
         if field is None:
             return found
