@@ -19,6 +19,8 @@ from hub.deployment.catalogue import Catalogue
 from hub.deployment.policy import read_policy
 from hub.deployment.preview import preview
 from hub.deployment.records import get_release, release_view
+from hub.deployment.rehearsal import Verb
+from hub.deployment.rehearsal import dry_run as rehearse
 from hub.deployment.rules import basis_points
 from hub.deployment.service import Deployment
 from hub.errors import Forbidden, Invalid
@@ -185,12 +187,19 @@ class DeploymentController(Controller):
     def pause(
         self,
         request: AnyRequest,
+        reading: NamedDependency[Reading],
         deployment: NamedDependency[Deployment],
         release_id: FromPath[str],
         data: JSONBody[Reason | None] = None,
+        dry_run: FromQuery[bool] = False,
     ) -> dict[str, Any]:
-        """Stop new starts; what has begun finishes."""
-        return _release(deployment.pause(release_id, request.state.caller, _text(data)))
+        """Stop new starts; what has begun finishes. With `dry_run`, only say what it would do."""
+        why = (request.state.caller, _text(data))
+        if dry_run:
+            return _rehearsed(
+                reading, "pause", release_id, lambda: deployment.rehearsed().pause(release_id, *why)
+            )
+        return _release(deployment.pause(release_id, *why))
 
     @post(
         "/releases/{release_id:str}/resume",
@@ -201,15 +210,22 @@ class DeploymentController(Controller):
     def resume(
         self,
         request: AnyRequest,
+        reading: NamedDependency[Reading],
         deployment: NamedDependency[Deployment],
         release_id: FromPath[str],
         data: JSONBody[ExceptedReason | None] = None,
+        dry_run: FromQuery[bool] = False,
     ) -> dict[str, Any]:
-        """Go on after a pause or a halt."""
+        """Go on after a pause or a halt. With `dry_run`, only say what it would do."""
         why = data or ExceptedReason()
-        return _release(
-            deployment.resume(release_id, request.state.caller, why.reason, exception=why.policy_exception)
-        )
+        caller = request.state.caller
+
+        def act(on: Deployment) -> dict[str, Any]:
+            return on.resume(release_id, caller, why.reason, exception=why.policy_exception)
+
+        if dry_run:
+            return _rehearsed(reading, "resume", release_id, lambda: act(deployment.rehearsed()))
+        return _release(act(deployment))
 
     @post(
         "/releases/{release_id:str}/rollback",
@@ -220,15 +236,22 @@ class DeploymentController(Controller):
     def rollback(
         self,
         request: AnyRequest,
+        reading: NamedDependency[Reading],
         deployment: NamedDependency[Deployment],
         release_id: FromPath[str],
         data: JSONBody[ExceptedReason | None] = None,
+        dry_run: FromQuery[bool] = False,
     ) -> dict[str, Any]:
-        """Withdraw a release from every device that runs it."""
+        """Withdraw a release from every device that runs it. With `dry_run`, only say what it would do."""
         why = data or ExceptedReason()
-        return _release(
-            deployment.rollback(release_id, request.state.caller, why.reason, exception=why.policy_exception)
-        )
+        caller = request.state.caller
+
+        def act(on: Deployment) -> dict[str, Any]:
+            return on.rollback(release_id, caller, why.reason, exception=why.policy_exception)
+
+        if dry_run:
+            return _rehearsed(reading, "rollback", release_id, lambda: act(deployment.rehearsed()))
+        return _release(act(deployment))
 
     @get("/releases/{release_id:str}/progress", opt={"access": "viewer"}, sync_to_thread=True)
     def progress(
@@ -315,6 +338,11 @@ def _retained(request: AnyRequest, store: Store, topic: str) -> Response[bytes]:
     if is_known(request.headers.get("if-none-match"), headers["ETag"]):
         return Response(b"", status_code=HTTP_304_NOT_MODIFIED, headers=headers)
     return Response(data, headers=headers, media_type=ENVELOPE_TYPE)
+
+
+def _rehearsed(reading: Reading, verb: Verb, release_id: str, act: Callable[[], object]) -> dict[str, Any]:
+    moment = {"now": reading.clock.now(), "observed_since": reading.observed.since()}
+    return rehearse(reading.store, verb, release_id, act, **moment)
 
 
 def _text(data: Reason | None) -> str:

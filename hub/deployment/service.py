@@ -12,6 +12,7 @@ from hub.deployment import counts, permits, rules, schedules, shares, stages, wa
 from hub.deployment.manifests import hoist_segment, hoist_where, policy_of
 from hub.deployment.policy import Policy
 from hub.deployment.records import check_trusted, get_release, record, release_view, set_state
+from hub.deployment.rehearsal import Rehearsal
 from hub.errors import Conflict
 from hub.policies.rules import Refusal
 from hub.signer import Signer
@@ -65,6 +66,11 @@ class Deployment:
         self.awaited: dict[str, str] = {}
         """By release, a device that it waited for when it was last looked at: where to look first."""
         self._zones = zones
+
+    def rehearsed(self) -> Deployment:
+        """Return one whose changes are all taken back, to see what it would refuse."""
+        kept = (self._signer, self._sources, self._clock, self._observed_since, self._zones)
+        return Deployment(Rehearsal(self._store), *kept)
 
     def sign_again(self, caller: Caller) -> int:
         """Sign every manifest anew, as after a change of the deployment key; return how many."""

@@ -82,6 +82,7 @@ def progress(tx: Tx, release_id: str, *, now: int, observed_since: int) -> dict[
                 "safe_mode": here.safe_mode,
                 "in_progress": here.in_progress,
                 "refused": known.refused.get(segment, {}),
+                "judged": _judged(known, segment),
                 "started_at": stages[segment]["started_at"] if segment in stages else None,
                 "finished_at": stages[segment]["finished_at"] if segment in stages else None,
                 "forecast_at": rfc3339(_forecast(release, stages.get(segment), expected, ended, now)),
@@ -96,8 +97,15 @@ def progress(tx: Tx, release_id: str, *, now: int, observed_since: int) -> dict[
         **release_view(release),
         "gate": _gate(tx, release, known, policy, now),
         "step": _step(tx, release, known, policy, now),
+        "policy": msgspec.to_builtins(policy),
         "segments": segments,
     }
+
+
+def _judged(known: counts.Known, segment: str) -> dict[str, int]:
+    """Return what the failure rules look at: without failures that somebody has resumed past."""
+    here = known.judged.get(segment, Counts())
+    return {"began": here.began, "ended": here.ended, "failures": here.failures}
 
 
 def _times(tx: Tx, release_id: str) -> dict[tuple[str, str], dict[int, int]]:
