@@ -143,6 +143,4 @@ def _page(
     page: str, form_targets: str, *, status: int = 200, cookies: list[Cookie] | None = None
 ) -> Response[str]:
     headers = {**_NO_STORE, "Content-Security-Policy": rendering.policy(form_targets)}
-    return Response(
-        page, status_code=status, headers=headers, cookies=cookies, media_type="text/html; charset=utf-8"
-    )
+    return Response(page, status_code=status, headers=headers, cookies=cookies, media_type="text/html")

@@ -65,6 +65,10 @@ class Issuer:
     """The provider: publishes `keys`, and gives every code the claims that were put under it."""
 
     def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Be as at the beginning."""
         self.keys: list[Key] = [EC, RSA]
         self.signing: Key = EC
         self.asked: list[str] = []
@@ -106,9 +110,11 @@ class Issuer:
         return _json({"id_token": signed(found, self.signing), "access_token": "opaque"})
 
 
-def gate_of(store: Store, issuer: Issuer, public_url: str, clock: Callable[[], int]) -> Gate:
+def gate_of(
+    store: Store, issuer: Issuer, public_url: str, clock: Callable[[], int], settings: Oidc | None = None
+) -> Gate:
     """The gate of a hub whose people log in at `issuer`."""
-    settings = Oidc(
+    settings = settings or Oidc(
         issuer=ISSUER,
         client_id=CLIENT,
         client_secret="s3cret:%",
