@@ -254,17 +254,22 @@ def tell(name: str, expected: str, found: str) -> None:
 
 
 def ask(
-    backend: Backend, command: list[str], *, cause: str = "", well: str = "", later: tuple[str, ...] = ()
+    backend: Backend,
+    command: list[str],
+    *,
+    cause: str = "",
+    well: tuple[str, ...] = (),
+    later: tuple[str, ...] = (),
 ) -> str:
     """Return what a program prints. One that fails ends the hook with its last line, or the first that has the word
-    `cause`; to be tried again later where it said one of the words `later`. `well` is what it says when all went well,
-    whatever its exit code."""
+    `cause`; to be tried again later where it said one of the words `later`. `well` is what it says, one of it, when all
+    went well, whatever its exit code."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     except FileNotFoundError:
         sys.exit(f"{backend.name}: {command[0]} is not installed on this device")
     said = f"{done.stdout}\n{done.stderr}"
-    if done.returncode and not (well and well in said):
+    if done.returncode and not any(word in said for word in well):
         lines = [line.strip() for line in said.splitlines() if line.strip()]
         causes = [line for line in lines if cause in line] if cause else []
         reason = (causes[:1] or lines[-1:] or [f"{command[0]} ended with {done.returncode}"])[0]

@@ -11,7 +11,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import ClassVar
@@ -294,6 +293,15 @@ BUS = """<busconfig>
 """
 
 
+def end(process: subprocess.Popen[bytes] | None) -> None:
+    """End a service, if there is one."""
+    if process is not None:
+        process.terminate()
+        process.wait(30)
+        if process.stdout is not None:
+            process.stdout.close()
+
+
 class RealSlots(Machine):
     """Slots that a real installer writes: it fails when one of them is gone."""
 
@@ -348,7 +356,7 @@ class RealRauc(RealSlots, FakeRauc):
         return (self.fake / f"slot-{slot}").read_bytes()[:4096].rstrip(b"\0")
 
     def come_up(self) -> None:
-        self._end(self.service)
+        end(self.service)
         environment = os.environ | self.variables() | {"FAKE": str(self.fake)}
         command = ["rauc", f"--conf={self.fake}/system.conf", f"--override-boot-slot={self.running}"]
         with (self.fake / "service.log").open("ab") as log:
@@ -360,20 +368,12 @@ class RealRauc(RealSlots, FakeRauc):
         )
 
     def close(self) -> None:
-        self._end(self.service)
-        self._end(self.bus)
-
-    @staticmethod
-    def _end(process: subprocess.Popen[bytes] | None) -> None:
-        if process is not None:
-            process.terminate()
-            process.wait(30)
-            if process.stdout is not None:
-                process.stdout.close()
+        end(self.service)
+        end(self.bus)
 
 
 ROOT_DEVICE = """#!/bin/sh
-if [ "$1" = -g ]; then cat "$FAKE/root"; else exec flock "$LOCK" /usr/bin/swupdate "$@"; fi
+if [ "$1" = -g ]; then cat "$FAKE/root"; else exec /usr/bin/swupdate "$@"; fi
 """
 DESCRIPTION = """software =
 {{
@@ -385,8 +385,6 @@ DESCRIPTION = """software =
     }};
 }}
 """
-LOCK = Path(tempfile.gettempdir()) / "flaghoist-tests-swupdate"
-"""Held while SWUpdate works: two of them at once would share a socket in /tmp."""
 PARTS = ("sw-description", "sw-description.sig", "system")
 
 
@@ -401,7 +399,8 @@ class RealSwupdate(RealSlots, FakeSwupdate):
 
     def variables(self) -> dict[str, str]:
         install = f"swupdate -k {self.fake}/cert.pem -H board:1.0 -e stable,copy{{slot}} -i {{image}}"
-        return {**super().variables(), "SWUPDATE_INSTALL": install, "LOCK": str(LOCK)}
+        # Where it has its sockets: two machines at once would share them in /tmp.
+        return {**super().variables(), "SWUPDATE_INSTALL": install, "TMPDIR": str(self.fake)}
 
     def image(self, data: bytes, path: Path) -> None:
         where = path.parent / "content"
@@ -418,3 +417,29 @@ class RealSwupdate(RealSlots, FakeSwupdate):
                 ["cpio", "-o", "-H", "crc"], cwd=where, input=names, stdout=file, check=True, stderr=-3
             )
         shutil.rmtree(where)
+
+
+class RealSwupdateService(RealSwupdate):
+    """SWUpdate as a service, which is asked by `swupdate-client`."""
+
+    service: subprocess.Popen[bytes] | None = None
+
+    def variables(self) -> dict[str, str]:
+        return {**super().variables(), "SWUPDATE_INSTALL": "swupdate-client -e stable,copy{slot} {image}"}
+
+    def come_up(self) -> None:
+        super().come_up()
+        end(self.service)
+        accepted = ["-q", "stable,copyA", "-q", "stable,copyB"]
+        command = ["/usr/bin/swupdate", "-k", f"{self.fake}/cert.pem", "-H", "board:1.0", *accepted]
+        sockets = [self.fake / name for name in ("sockinstctrl", "swupdateprog")]
+        for path in sockets:
+            path.unlink(missing_ok=True)
+        with (self.fake / "service.log").open("ab") as log:
+            self.service = subprocess.Popen(
+                command, env=os.environ | {"TMPDIR": str(self.fake)}, stdout=log, stderr=log
+            )
+        wait_until(lambda: all(path.exists() for path in sockets), what="SWUpdate's service")
+
+    def close(self) -> None:
+        end(self.service)
