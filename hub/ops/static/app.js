@@ -8,9 +8,11 @@ import { clock, span } from "./format.js";
 import { Live } from "./live.js";
 import { startTheme } from "./theme.js";
 import { overviewView } from "./overview.js";
+import { rolloutsView } from "./rollouts.js";
 
 const PAGES = [
   { path: "", label: "Overview", view: overviewView },
+  { path: "rollouts", label: "Rollouts", view: rolloutsView },
 ];
 
 const auth = new Auth();
