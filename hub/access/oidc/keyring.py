@@ -27,6 +27,8 @@ LEAST_S: Final = 60
 MOST_S: Final = 3_600
 AGAIN_S: Final = 30
 STALE_S: Final = 86_400
+_OPTIONAL: Final = ("userinfo_endpoint", "end_session_endpoint")
+_ADDRESSES: Final = ("authorization_endpoint", "token_endpoint", "jwks_uri", *_OPTIONAL)
 _log = structlog.get_logger("hub.oidc")
 
 
@@ -113,9 +115,9 @@ class Keyring:
         metadata = read(answer, Metadata, "discovery document")
         if metadata.issuer != self._issuer:
             raise ProviderAway(f"its discovery document is of the issuer {metadata.issuer}")
-        for name in msgspec.structs.asdict(metadata):
+        for name in _ADDRESSES:
             url = getattr(metadata, name)
-            if name.endswith(("_endpoint", "_uri")) and url and not is_safe(url):
+            if not is_safe(url) and (url or name not in _OPTIONAL):
                 raise ProviderAway(f"its {name} is not https")
         answer = self._ask(metadata.jwks_uri, {}, None)
         keys = signing_keys(read(answer, dict[str, Any], "set of keys"))

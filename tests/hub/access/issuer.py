@@ -73,6 +73,8 @@ class Issuer:
         self.signing: Key = EC
         self.asked: list[str] = []
         self.is_away = False
+        self.max_age: int | None = None
+        self.jwks_answer: Answer | None = None
         self.metadata: dict[str, Any] = {
             "issuer": ISSUER,
             "authorization_endpoint": f"{ISSUER}/auth",
@@ -98,7 +100,7 @@ class Issuer:
         if path == "/.well-known/openid-configuration":
             return _json(self.metadata)
         if path == "/jwks":
-            return _json(jwks(*self.keys))
+            return self.jwks_answer or Answer(200, json.dumps(jwks(*self.keys)).encode(), self.max_age)
         if path == "/userinfo":
             return _json(self.userinfo)
         assert path == "/token" and form is not None, url
