@@ -7,12 +7,18 @@ import { Fleet } from "./fleet.js";
 import { clock, span } from "./format.js";
 import { Live } from "./live.js";
 import { startTheme } from "./theme.js";
+import { auditView } from "./audit.js";
+import { complianceView } from "./compliance.js";
+import { devicesView } from "./devices.js";
 import { overviewView } from "./overview.js";
 import { rolloutsView } from "./rollouts.js";
 
 const PAGES = [
   { path: "", label: "Overview", view: overviewView },
   { path: "rollouts", label: "Rollouts", view: rolloutsView },
+  { path: "devices", label: "Devices", view: devicesView },
+  { path: "audit", label: "Audit", view: auditView },
+  { path: "compliance", label: "Compliance", view: complianceView },
 ];
 
 const auth = new Auth();

@@ -3,6 +3,7 @@
 const NUMBER = new Intl.NumberFormat("en");
 const CLOCK = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
 const DAY = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", hour12: false });
+const DATE = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", year: "numeric" });
 
 /** 12345 → "12,345" */
 export const number = (value) => NUMBER.format(value);
@@ -25,8 +26,12 @@ export const count = (value, one, many = `${one}s`) => `${number(value)} ${value
 /** A time of day. */
 export const clock = (at) => CLOCK.format(new Date(at));
 
-/** A day and a time of day; "never" for none. */
-export const moment = (at) => (at ? DAY.format(new Date(at)) : "never");
+/** A day and a time of day, of another year a date; "never" for none. */
+export function moment(at) {
+  if (!at) return "never";
+  const date = new Date(at);
+  return (date.getFullYear() === new Date().getFullYear() ? DAY : DATE).format(date);
+}
 
 /** How long ago, roughly: "12 s", "3 min", "5 h", "2 d" */
 export function span(ms) {
