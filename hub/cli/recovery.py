@@ -9,6 +9,7 @@ import click
 from hub.cli import output
 from hub.cli.api import Hub
 from hub.cli.options import RELEASE, ROLE, device_argument, hub_options, json_option
+from hub.cli.promotions import exception_option
 from topics.names import SEGMENTS
 
 LISTED: Final = ("device_id", "role", "segment", "rule", "since", "by", "reason")
@@ -98,10 +99,17 @@ def release(device_id: str, reason: str, as_json: bool, hub: Hub) -> None:
 )
 @click.option("--force", is_flag=True, help="Pass over diagnostics that do not pass; needs --reason.")
 @_why
+@exception_option
 @json_option
 @hub_options
 def redeploy(
-    device_id: str, release_id: str | None, force: bool, reason: str, as_json: bool, hub: Hub
+    device_id: str,
+    release_id: str | None,
+    force: bool,
+    reason: str,
+    policy_exception: str,
+    as_json: bool,
+    hub: Hub,
 ) -> None:
     """Have a device install a release again and try it, although it failed there.
 
@@ -110,6 +118,8 @@ def redeploy(
     if force and not reason:
         raise click.UsageError("--force passes over what the device says of itself; say why with --reason")
     body: dict[str, Any] = {"force": force, "reason": reason}
+    if policy_exception:
+        body["policy_exception"] = policy_exception
     if release_id is not None:
         body["releaseId"] = release_id
     _command(hub, f"{_path(device_id)}/redeploy", body, as_json=as_json)

@@ -187,7 +187,7 @@ def _exceptions(tx: Tx, since: int) -> list[dict[str, Any]]:
     )
     return [
         {
-            **{key: row[key] for key in ("n", "actor", "release_id", "role", "reason")},
+            **{key: row[key] for key in ("n", "actor", "device_id", "release_id", "role", "reason")},
             "at": rfc3339(row["at"]),
             "policy": msgspec.json.decode(row["body"]),
         }

@@ -33,6 +33,7 @@ class RedeployRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     release_id: ReleaseId | None = msgspec.field(default=None, name="releaseId")
     force: bool = False
     reason: Text = ""
+    policy_exception: Text = ""
     expires_in: Lifetime = commands.LIFETIME_S
 
 
@@ -148,7 +149,11 @@ class RecoveryController(Controller):
     ) -> dict[str, Any]:
         """Have a device install a release again, once its diagnostics pass."""
         asked = Redeploy(
-            release=data.release_id, force=data.force, reason=data.reason, lifetime=data.expires_in
+            release=data.release_id,
+            force=data.force,
+            reason=data.reason,
+            exception=data.policy_exception,
+            lifetime=data.expires_in,
         )
         return recovery.redeploy(device_id, asked, request.state.caller)
 

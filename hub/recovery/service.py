@@ -12,6 +12,7 @@ from hub.caller import Caller
 from hub.desired import check_lock, hoist_desired
 from hub.errors import Conflict, Forbidden, Invalid
 from hub.events import Event, append
+from hub.policies import locks as policy_locks
 from hub.recovery import commands, holding, known, rules
 from hub.recovery.known import Past
 from hub.signer import Signer
@@ -24,11 +25,15 @@ BY_NAME: Final = ("collect-diagnostics", "check-drift", "repair-drift", "report-
 
 
 class Redeploy(msgspec.Struct, frozen=True, kw_only=True):
-    """Which release (None for the one that is offered), and whether diagnostics may be passed over; `lifetime` in s."""
+    """Which release (None for the one that is offered), and whether diagnostics may be passed over; `lifetime` in s.
+
+    `exception` is an admin's reason to pass over the policies that keep such a release from the device's segment.
+    """
 
     release: str | None = None
     force: bool = False
     reason: str = ""
+    exception: str = ""
     lifetime: int = commands.LIFETIME_S
 
 
@@ -88,7 +93,7 @@ class Recovery:
         """Have a device install a release again and try it, although it failed there; return the command.
 
         Raises `Conflict` (`diagnostics`) with the checks that did not pass, unless forced. A release that the device
-        is not offered becomes its version lock. Safe mode that was ordered ends.
+        is not offered becomes its version lock, if no policy refuses that. Safe mode that was ordered ends.
         """
         with self._changing(device_id) as (tx, device, now):
             refusal = rules.redeploy_refusal(known.trouble(device, Past(tx, device["key"])))
@@ -97,7 +102,9 @@ class Recovery:
             locks = asked.release is not None and not _is_offered(tx, device, asked.release)
             if asked.release is not None:
                 check_lock(tx, asked.release, device["role"])
-            if locks:
+            if asked.release is not None and locks:
+                where = (tx, device, asked.release, device["segment"], caller, now)
+                policy_locks.enforce(*where, exception=asked.exception)
                 tx.execute(
                     "UPDATE devices SET version_lock = :release WHERE key = :key",
                     {"release": asked.release, "key": device["key"]},

@@ -14,6 +14,7 @@ from hub.desired import check_lock, hoist_desired
 from hub.errors import NotFound, PreconditionFailed, Unauthorised
 from hub.events import Event, append
 from hub.identity.ca import LEAF_DAYS, Authorities
+from hub.policies import locks as policy_locks
 from hub.registry import nonce, revoked, rules
 from hub.signer import Signer
 from hub.store import Row, Store, Tx
@@ -224,6 +225,8 @@ class Registry:
                 lock = changes.get("version_lock", row["version_lock"])
                 if lock is not None:
                     check_lock(tx, lock, changes.get("role", row["role"]))
+                if lock is not None and lock != row["version_lock"]:
+                    policy_locks.enforce(tx, row, lock, changes.get("segment", row["segment"]), caller, now)
             before = {field: row[field] for field in changes}
             if not changes:
                 return

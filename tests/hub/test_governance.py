@@ -238,6 +238,45 @@ def test_a_complete_release_is_withdrawn_only_while_the_window_is_open(world: Wo
     assert done.status_code == 200, done.text
 
 
+def test_a_lock_is_no_way_around_what_a_segment_asks_for(world: World) -> None:
+    device, release = world.device("shop-1"), world.publish(1)
+    add(world, {"kind": "approvals", "segments": ["canary"]})
+    ann, bob = as_person(world, "ann", "operator"), as_person(world, "bob")
+    lock, redeploy = {"version_lock": release}, {"releaseId": release}
+    refused = world.client.patch(f"/devices/{device}", json=lock, headers=ann)
+    assert (refused.status_code, refused.json()["rule"]) == (409, "policy.approvals")
+    path = f"/recovery/{device}/redeploy"
+    assert world.client.post(path, json=redeploy, headers=ann).json()["rule"] == "policy.approvals"
+    assert world.client.get(f"/devices/{device}").json()["version_lock"] is None
+    world.client.post(f"/releases/{release}/approvals", json={"targetSegment": "canary"}, headers=bob)
+    assert world.client.post(path, json=redeploy, headers=ann).status_code == 201
+    assert (
+        world.client.patch(f"/devices/{device}", json={"version_lock": None}, headers=ann).status_code == 200
+    )
+    assert world.client.patch(f"/devices/{device}", json=lock, headers=ann).status_code == 200
+
+
+def test_an_admin_excepts_one_device_and_it_stands_in_the_audit(world: World) -> None:
+    device, release = world.device("shop-1"), world.publish(1)
+    policy_id = add(world, FREEZE)
+    body = {"releaseId": release, "policy_exception": "the tills are down"}
+    path = f"/recovery/{device}/redeploy"
+    refused = world.client.post(path, json=body, headers=as_person(world, "ann"))
+    assert (refused.status_code, refused.json()["rule"]) == (403, "role")
+    assert world.client.post(path, json=body).status_code == 201
+    world.events()
+    (event,) = world.client.get("/audits?kind=policy.excepted").json()["items"]
+    assert (event["device_id"], event["release_id"], event["body"]["policy"]) == (device, release, policy_id)
+    assert event["reason"] == "the tills are down"
+
+
+def test_what_was_offered_to_a_segment_finds_its_way_back_in_a_freeze(world: World) -> None:
+    device, release = world.device("shop-1"), world.publish(1)
+    assert promote(world, release, rolloutPercentage=0.01).status_code == 200
+    add(world, FREEZE)
+    assert world.client.post(f"/recovery/{device}/redeploy", json={"releaseId": release}).status_code == 201
+
+
 def test_at_a_site_no_more_than_the_share_updates_at_once(world: World) -> None:
     release = world.publish(1)
     devices = [world.device(f"shop-{n}") for n in range(8)]

@@ -105,7 +105,9 @@ def test_a_redeploy_names_the_release_and_tells_the_command(flaghoist: Flaghoist
     assert hub.requests[0].json["releaseId"] == "kiosk-2-aaaaaaaaaaaa"
     msgspec.convert(hub.requests[0].json, RedeployRequest)
     assert flaghoist("recovery", "redeploy", "shop-1", "--json").json == COMMAND
-    assert "releaseId" not in hub.requests[1].json
+    assert "releaseId" not in hub.requests[1].json and "policy_exception" not in hub.requests[1].json
+    flaghoist("recovery", "redeploy", "shop-1", "--policy-exception", "tills down")
+    assert msgspec.convert(hub.requests[2].json, RedeployRequest).policy_exception == "tills down"
 
 
 def test_a_redeploy_that_is_refused_tells_why(flaghoist: Flaghoist, hub: FakeHub) -> None:
