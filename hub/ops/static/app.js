@@ -70,17 +70,12 @@ async function enter() {
     try {
       return await fleet.load();
     } catch (error) {
-      if (error.status !== 0) return auth.ask(() => fleet.load(), auth.hasToken ? error.message : "");
+      if (error.status !== 0) return auth.ask(() => fleet.load(), api.base, auth.hasToken ? error.message : "");
       live.state = "stale";
       showLive();
       await new Promise((resolve) => setTimeout(resolve, 1000));
     }
   }
-}
-
-function leave() {
-  auth.forget();
-  location.reload();
 }
 
 async function start() {
@@ -90,7 +85,7 @@ async function start() {
     event.preventDefault();
     byId("main").focus();
   });
-  byId("leave").addEventListener("click", leave);
+  byId("leave").addEventListener("click", () => auth.leave(api).catch((error) => say(error.message)));
   await enter();
   auth.onRefused(() => location.reload());
   byId("fleet-name").textContent = fleet.overview.fleet;

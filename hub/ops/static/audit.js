@@ -55,7 +55,7 @@ export function auditView({ api, fleet, query }) {
 
 function table(items) {
   if (!items.length) return h("p", { class: "empty" }, "No event matches.");
-  return h("div", { class: "wide" }, h("table", { class: "audit" },
+  return h("div", { class: "wide" }, h("table", { class: "audit cards" },
     h("thead", {}, h("tr", {}, ["When", "What", "On", "Who", "Why, and what else"].map((name) => h("th", { scope: "col" }, name)))),
     h("tbody", {}, items.map((event) => h("tr", { "data-n": event.n },
       h("td", {}, h("time", { datetime: event.at, title: event.at }, moment(event.at)), h("div", { class: "note" }, `#${event.n}`)),

@@ -27,15 +27,33 @@ export class Auth {
     if (answer?.ok) this.#csrf = (await answer.json()).csrf_token ?? null;
   }
 
+  /** Whether people log in at an identity provider here: then the hub sends on to it. */
+  async hasProvider(base) {
+    const answer = await fetch(new URL("login?next=/", base), { redirect: "manual", cache: "no-store" }).catch(() => null);
+    return answer?.type === "opaqueredirect";
+  }
+
+  /** Ends the session, or forgets the token. */
+  async leave(api) {
+    if (this.hasToken || this.#csrf === null) {
+      this.forget();
+      location.reload();
+      return;
+    }
+    const { redirect } = await api.post("logout");
+    location.assign(redirect ?? api.base);
+  }
+
   /** The hub refused what was sent: ask anew, once. */
   refused() {
     this.#asking?.();
   }
 
   /** Resolves with a token that `check` accepts; shows why one was refused. */
-  async ask(check, why = "") {
+  async ask(check, base, why = "") {
+    const provided = await this.hasProvider(base);
     for (let message = why; ; ) {
-      const token = await this.#form(message);
+      const token = await this.#form(message, provided);
       sessionStorage.setItem(KEY, token);
       try {
         return await check();
@@ -54,10 +72,10 @@ export class Auth {
     sessionStorage.removeItem(KEY);
   }
 
-  #form(message) {
+  #form(message, provided) {
     return new Promise((resolve) => {
       const input = h("input", {
-        id: "token", type: "password", autocomplete: "current-password", required: true, spellcheck: "false",
+        id: "token", type: "password", autocomplete: "off", required: true, spellcheck: "false",
         "aria-describedby": "token-help",
       });
       const submit = (event) => {
@@ -67,12 +85,13 @@ export class Auth {
       const form = h("form", { class: "card login", on: { submit } },
         h("h1", {}, "Who are you?"),
         message && h("p", { class: "error", role: "alert" }, message),
+        provided && [h("a", { class: "button main", href: "login?next=/" }, "Log in"), h("p", { class: "note" }, "or, with an API token:")],
         h("label", { for: "token" }, "API token"),
         input,
         h("p", { id: "token-help", class: "note" },
           "The first admin's is in the file admin.token of the hub's data; others come from flaghoist api-keys. ",
           "It is kept by this tab and forgotten when it closes."),
-        h("button", { type: "submit", class: "main" }, "Show the fleet"),
+        h("button", { type: "submit", class: provided ? "" : "main" }, "Show the fleet"),
       );
       put(byId("main"), form);
       input.focus();

@@ -2,7 +2,7 @@
 
 import { h, put, s } from "./dom.js";
 import { id } from "./api.js";
-import { moment, number, words } from "./format.js";
+import { moment, number, title, words } from "./format.js";
 
 const FINDINGS = ["agents_below", "drifted", "safe_mode", "quarantined", "silent", "certificates_expiring"];
 
@@ -41,7 +41,7 @@ function figures(report) {
     h("ul", { class: "tiles" },
       h("li", { class: "tile" }, h("div", {}, h("span", { class: "tile-name" }, "Devices"), h("b", {}, number(report.totals.devices)))),
       FINDINGS.map((name) => h("li", { class: report.totals[name] ? "tile loud" : "tile", "data-finding": name },
-        h("div", {}, h("span", { class: "tile-name" }, words(name)), h("b", {}, number(report.totals[name]))))),
+        h("div", {}, h("span", { class: "tile-name" }, title(name)), h("b", {}, number(report.totals[name]))))),
       h("li", { class: chain.ok ? "tile" : "tile loud" }, h("div", {}, h("span", { class: "tile-name" }, "Audit chain"),
         h("b", {}, chain.ok ? "whole" : "broken"), h("span", { class: "note" }, chain.ok ? `${number(chain.events)} events` : `at event ${chain.first_bad}`)))),
     h("p", { class: "note" }, `As of ${moment(report.at)}; exceptions of the last ${report.days} days.`));
@@ -66,7 +66,7 @@ function past(items) {
 function groups(rows) {
   return h("section", { class: "card", "aria-labelledby": "groups-title" }, h("h2", { id: "groups-title" }, "By role, segment and site"),
     rows.length ? h("div", { class: "wide" }, h("table", {},
-      h("thead", {}, h("tr", {}, ["role", "segment", "site"].map((name) => h("th", { scope: "col" }, name)), ["devices", ...FINDINGS].map((name) => h("th", { scope: "col", class: "number" }, words(name))))),
+      h("thead", {}, h("tr", {}, ["Role", "Segment", "Site"].map((name) => h("th", { scope: "col" }, name)), ["devices", ...FINDINGS].map((name) => h("th", { scope: "col", class: "number" }, title(name))))),
       h("tbody", {}, rows.map((row) => h("tr", {}, h("td", {}, row.role), h("td", {}, row.segment), h("td", {}, row.site || "–"),
         ["devices", ...FINDINGS].map((name) => h("td", { class: row[name] && name !== "devices" ? "number found" : "number" }, number(row[name]))))))))
       : h("p", { class: "empty" }, "No devices."));
@@ -81,7 +81,7 @@ function devices({ items, more }) {
     items.length + more > 100 && h("p", { class: "note" }, `and ${number(items.length + more - 100)} more; the CSV names up to a thousand.`));
 }
 
-function small(title, pairs) {
-  return h("section", { class: "card" }, h("h2", {}, title), pairs.length
-    ? h("dl", { class: "facts" }, pairs.map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)])) : h("p", { class: "empty" }, "None."));
+function small(name, pairs) {
+  return h("section", { class: "card" }, h("h2", {}, name), pairs.length
+    ? h("dl", { class: "facts" }, pairs.map(([key, value]) => [h("dt", {}, key), h("dd", {}, value)])) : h("p", { class: "empty" }, "None."));
 }

@@ -122,7 +122,7 @@ function table(inventory, groups, total) {
   const rows = groups.flatMap((group) => group.indices.slice(0, LISTED).map((at) => ({ at, group }))).slice(0, LISTED);
   if (!rows.length) return h("p", { class: "empty" }, "Nothing to list.");
   return [
-    h("div", { class: "wide" }, h("table", {},
+    h("div", { class: "wide" }, h("table", { class: "cards short" },
       h("thead", {}, h("tr", {}, ["Device", "Condition", "Role", "Segment", "Running"].map((name) => h("th", { scope: "col" }, name)))),
       h("tbody", {}, rows.map(({ at, group }) => h("tr", {},
         h("td", {}, h("a", { href: `#/devices/${id(inventory.ids[at])}` }, inventory.ids[at])), h("td", {}, badge(inventory.conditions[at])),

@@ -47,3 +47,6 @@ export const ago = (at, now = Date.now()) => (at ? `${span(now - Date.parse(at))
 
 /** "safe_mode" → "safe mode" */
 export const words = (name) => String(name ?? "").replaceAll("_", " ");
+
+/** "safe_mode" → "Safe mode" */
+export const title = (name) => words(name).replace(/^./, (letter) => letter.toUpperCase());

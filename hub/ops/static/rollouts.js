@@ -34,7 +34,7 @@ function table(page) {
   if (!page.items.length) {
     return h("p", { class: "empty" }, "No release yet. flaghoist release build, sign and publish make the first.");
   }
-  return h("div", { class: "wide" }, h("table", {},
+  return h("div", { class: "wide" }, h("table", { class: "cards short" },
     h("thead", {}, h("tr", {}, ["Release", "State", "Offered to", "Why", "Changed"].map((name) => h("th", { scope: "col" }, name)))),
     h("tbody", {}, page.items.map((release) => h("tr", {},
       h("td", {}, h("a", { href: `#/rollouts/${id(release.id)}` }, `${release.role} ${release.version}`), h("div", { class: "note" }, release.id)),
