@@ -191,7 +191,7 @@ async def _services(
         now_ms,
         settings.certificate_days,
     )
-    authority_renewal = AuthorityRenewal(store, authorities, registry, broker.reload, now_ms)
+    authority_renewal = AuthorityRenewal(store, authorities, registry, broker.reload, broker.restart, now_ms)
     sign_again_if_due(store, signer, deployment, registry)
     sign_again_if_moved(store, signer, deployment, sources)
     _issue(settings, authorities)

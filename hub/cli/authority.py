@@ -10,6 +10,12 @@ from hub.cli import output
 from hub.cli.api import Hub
 from hub.cli.options import hub_options, json_option
 
+_left = click.option(
+    "--leave-behind",
+    is_flag=True,
+    help="Do it although devices do not know the new CA; HTTP is left to them.",
+)
+
 
 @click.group()
 def ca() -> None:
@@ -25,19 +31,33 @@ def show(as_json: bool, hub: Hub) -> None:
 
 
 @ca.command()
-@click.option(
-    "--leave-behind",
-    is_flag=True,
-    help="Go over although devices do not know the new CA; HTTP is left to them.",
-)
 @json_option
 @hub_options
-def rotate(leave_behind: bool, as_json: bool, hub: Hub) -> None:
-    """Make a new CA and tell devices of it; given again, let the broker go over to it before all of them know it.
+def announce(as_json: bool, hub: Hub) -> None:
+    """Make a new CA, and tell devices of it."""
+    _step(hub, "announce", leave_behind=False, as_json=as_json)
 
-    The hub goes over by itself once every device knows the new one, and begins three years before the CA ends.
-    """
-    answer = hub.post("/trust/ca/rotate", {"leave_behind": leave_behind})
+
+@ca.command()
+@_left
+@json_option
+@hub_options
+def switch(leave_behind: bool, as_json: bool, hub: Hub) -> None:
+    """Let the broker show a certificate by the new CA."""
+    _step(hub, "switch", leave_behind=leave_behind, as_json=as_json)
+
+
+@ca.command()
+@_left
+@json_option
+@hub_options
+def retire(leave_behind: bool, as_json: bool, hub: Hub) -> None:
+    """Believe the former CA no longer, as after a theft of its key; the broker starts again."""
+    _step(hub, "retire", leave_behind=leave_behind, as_json=as_json)
+
+
+def _step(hub: Hub, step: str, *, leave_behind: bool, as_json: bool) -> None:
+    answer = hub.post("/trust/ca/steps", {"step": step, "leave_behind": leave_behind})
     _show(hub.read(answer, dict[str, Any]), as_json=as_json)
 
 

@@ -8,7 +8,7 @@ signed. Steps:
 2. `switch`: the broker shows a certificate by the new generation. Not before every device said that it knows it, unless
    somebody orders it, or the old one ends.
 3. `retire`: the old generation is believed no longer. Not before the longest enrolment token has ended that names it,
-   and every device was heard of, or it has ended itself.
+   and every device was heard of, unless somebody orders it, as after a theft of its key, or it has ended itself.
 
 A device that slept through all of it is not lost: over HTTP its key is enough, and the answer is signed.
 """
@@ -30,7 +30,8 @@ SWITCH_LEFT: Final = 90 * DAY
 TOKENS: Final = 90 * DAY
 """Longest life of an enrolment token, which names one CA."""
 
-Step = Literal["announce", "switch", "retire", ""]
+Ordered = Literal["announce", "switch", "retire"]
+Step = Ordered | Literal[""]
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -43,20 +44,25 @@ class Standing(msgspec.Struct, frozen=True):
     waiting: int
 
 
-def step(generations: Generations, standing: Standing, *, ordered: bool = False) -> Step:
-    """Return what is to be done now; `ordered` says that somebody wants the next step, whoever is left behind.
-
-    Nobody can order `retire`: nothing is gained by it, and whoever is left could not come back by MQTT.
-    """
-    left = standing.serving_ends - standing.now
+def following(generations: Generations) -> Step:
+    """Return which step is the next one, whenever that may be."""
     if generations.newest == generations.first:
-        return "announce" if ordered or left < ANNOUNCE_LEFT else ""
-    if generations.serving < generations.newest:
-        return "switch" if ordered or not standing.waiting or left < SWITCH_LEFT else ""
-    named_by_none = standing.now - generations.since >= TOKENS
-    if (named_by_none and not standing.waiting) or standing.oldest_ends <= standing.now:
-        return "retire"
-    return ""
+        return "announce"
+    return "switch" if generations.serving < generations.newest else "retire"
+
+
+def due(generations: Generations, standing: Standing) -> Step:
+    """Return the step that follows now by itself, "" for none."""
+    left, told = standing.serving_ends - standing.now, not standing.waiting
+    match taken := following(generations):
+        case "announce":
+            is_due = left < ANNOUNCE_LEFT
+        case "switch":
+            is_due = told or left < SWITCH_LEFT
+        case _:
+            named_by_none = standing.now - generations.since >= TOKENS
+            is_due = (named_by_none and told) or standing.oldest_ends <= standing.now
+    return taken if is_due else ""
 
 
 def after(generations: Generations, taken: Step, now: int) -> Generations:

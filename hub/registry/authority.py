@@ -15,7 +15,7 @@ from hub.errors import Conflict
 from hub.events import Event, append
 from hub.identity import rotation
 from hub.identity.ca import Authorities, Authority
-from hub.identity.rotation import Standing, Step
+from hub.identity.rotation import Ordered, Standing, Step
 from hub.registry.service import Registry
 from hub.store import Store
 from hub.times import rfc3339
@@ -25,11 +25,15 @@ _KINDS: Final[dict[Step, str]] = {
     "switch": "ca.switched",
     "retire": "ca.retired",
 }
+_STATES: Final[dict[Step, str]] = {"announce": "settled", "switch": "announced", "retire": "switched"}
 _log = structlog.get_logger("hub.authority")
 
 
 class AuthorityRenewal:
-    """Replaces the device CA step by step. `clock` gives ms; `reload` lets the broker read its files anew."""
+    """Replaces the device CA step by step. `clock` gives ms.
+
+    `reload` lets the broker read its files anew, and `restart` has it started again.
+    """
 
     def __init__(
         self,
@@ -37,41 +41,38 @@ class AuthorityRenewal:
         authorities: Authorities,
         registry: Registry,
         reload: Callable[[], None],
+        restart: Callable[[], None],
         clock: Callable[[], int],
     ) -> None:
         self._store, self._authorities, self._registry = store, authorities, registry
-        self._reload, self._clock = reload, clock
+        self._reload, self._restart, self._clock = reload, restart, clock
         self._lock = threading.Lock()
 
     def look(self) -> None:
         """Take the step that is due, if one is, and finish one that a stop of the hub broke off."""
         with self._lock:
             self._tell()
-            taken = rotation.step(self._authorities.generations, self._standing())
+            taken = rotation.due(self._authorities.generations, self._standing())
             if taken:
                 self._take(taken, rule("ca"))
 
-    def order(self, caller: Caller, *, leave_behind: bool) -> dict[str, Any]:
-        """Begin a replacement, or go over to the new CA although devices are missing; return how it stands.
+    def order(self, wanted: Ordered, caller: Caller, *, leave_behind: bool) -> dict[str, Any]:
+        """Take a step before it follows by itself; return how it stands then.
 
-        Raises `Conflict`: `ca_waiting` while devices would be left behind and `leave_behind` does not allow it,
-        `ca_settled` when the broker has gone over already.
+        Raises `Conflict`: `ca_step` when another step is the next one, `ca_waiting` when devices would be left behind
+        and `leave_behind` does not allow it.
         """
         with self._lock:
-            generations, standing = self._authorities.generations, self._standing()
-            taken = rotation.step(generations, standing, ordered=True)
-            if taken not in ("announce", "switch"):
+            following, waiting = rotation.following(self._authorities.generations), self._standing().waiting
+            if wanted != following:
+                raise Conflict(f"The next step is to {following} a CA, not to {wanted} one.", rule="ca_step")
+            if wanted != "announce" and waiting and not leave_behind:
                 raise Conflict(
-                    "The broker shows the newest CA already; the former one goes once nobody can need it.",
-                    rule="ca_settled",
-                )
-            if taken == "switch" and standing.waiting and not leave_behind:
-                raise Conflict(
-                    f"Devices that have not said that they know the new CA: {standing.waiting}. Wait for them, or "
-                    "leave them to come back over HTTP.",
+                    f"Devices that have not said that they know the new CA: {waiting}. Wait for them, or leave them to "
+                    "come back over HTTP.",
                     rule="ca_waiting",
                 )
-            self._take(taken, caller)
+            self._take(wanted, caller)
         return self.view()
 
     def view(self) -> dict[str, Any]:
@@ -80,11 +81,7 @@ class AuthorityRenewal:
         standing = self._standing()
         replacing = generations.newest != generations.first
         return {
-            "state": "settled"
-            if not replacing
-            else "announced"
-            if generations.serving < generations.newest
-            else "switched",
+            "state": _STATES[rotation.following(generations)],
             "since": rfc3339(generations.since * 1000) if generations.since else None,
             "serving": _shown(authorities.serving),
             "trusted": [_shown(authority) for authority in authorities.trusted],
@@ -112,6 +109,9 @@ class AuthorityRenewal:
         )
         # The broker first: it must take certificates by a CA before a device can have one.
         self._reload()
+        if taken == "retire":
+            # Mosquitto takes up a CA at a reload, and gives none up.
+            self._restart()
         self._tell()
         with self._store.write() as tx:
             append(tx, Event(kind=_KINDS[taken], body=self._body()), caller, now)

@@ -11,14 +11,16 @@ from litestar.di import NamedDependency
 from litestar.params import JSONBody
 from litestar.status_codes import HTTP_200_OK
 
+from hub.identity.rotation import Ordered
 from hub.registry.authority import AuthorityRenewal
 
 AnyRequest = Request[Any, Any, State]
 
 
-class RotateRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class StepRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The next step of a replacement; `leave_behind` allows for devices that do not know the new CA."""
 
+    step: Ordered
     leave_behind: bool = False
 
 
@@ -33,12 +35,12 @@ class AuthorityController(Controller):
         """Show the CAs that are believed, and how many devices do not know the newest."""
         return authority_renewal.view()
 
-    @post("/rotate", opt={"access": "admin"}, sync_to_thread=True, status_code=HTTP_200_OK)
-    def rotate(
+    @post("/steps", opt={"access": "admin"}, sync_to_thread=True, status_code=HTTP_200_OK)
+    def step(
         self,
         request: AnyRequest,
         authority_renewal: NamedDependency[AuthorityRenewal],
-        data: JSONBody[RotateRequest],
+        data: JSONBody[StepRequest],
     ) -> dict[str, Any]:
-        """Make a new CA and tell devices of it; once they know it, let the broker go over to it."""
-        return authority_renewal.order(request.state.caller, leave_behind=data.leave_behind)
+        """Make a new CA and tell devices of it, let the broker go over to it, or believe the former one no longer."""
+        return authority_renewal.order(data.step, request.state.caller, leave_behind=data.leave_behind)

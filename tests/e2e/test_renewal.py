@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from pathlib import Path
+from typing import cast
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from edge.config import Paths
 from edge.identity import identity, renewal
 from edge.identity.identity import Identity
-from hub.identity.ca import open_authorities
+from hub.identity.ca import Authority, open_authorities
 from tests.e2e.fleet import Agent, Fleet, until
+from tests.support.tls import is_refused
 
 DAY_S = 86_400
 
@@ -52,7 +58,7 @@ def test_devices_renew_in_time_and_after_their_certificates_end_and_are_connecte
     until("one renewed after its end", lambda: held(asleep.state) == given["asleep"])
     for agent in (aged, asleep):
         until(f"{agent.device_id} connected", lambda agent=agent: online(fleet, agent))  # type: ignore[misc]
-    assert "connecting with them" in (fleet.folder / "aged.log").read_text()
+    until("its way to the new one", lambda: "connecting with them" in (fleet.folder / "aged.log").read_text())
     until("the refusal of a revoked one", lambda: renewal.read(Paths(revoked.state)).problem)
     assert held(revoked.state) == lost
     assert "unknown or revoked" in renewal.read(Paths(revoked.state)).problem
@@ -70,11 +76,11 @@ def test_a_new_ca_reaches_a_running_device_and_one_that_slept_through_it_comes_b
     )
     fleet.start(running)
     until("the device online", lambda: online(fleet, running))
-    fleet.flaghoist("ca", "rotate")
+    fleet.flaghoist("ca", "announce")
     until("both CAs on the device", lambda: len(cas(running)) == 2)
     until("its word that it knows both", lambda: fleet.get("/trust/ca").get("waiting") == 1)
-    fleet.flaghoist("ca", "rotate", expect=1)
-    fleet.flaghoist("ca", "rotate", "--leave-behind")
+    fleet.flaghoist("ca", "switch", expect=1)
+    fleet.flaghoist("ca", "switch", "--leave-behind")
     before = len((fleet.folder / "running.log").read_text())
     fleet.stop(running)
     fleet.start(running)
@@ -90,6 +96,39 @@ def test_a_new_ca_reaches_a_running_device_and_one_that_slept_through_it_comes_b
     until("nobody who is missing", lambda: fleet.get("/trust/ca").get("waiting") == 0)
     shown = fleet.get("/trust/ca")
     assert shown["state"] == "switched" and {ca["sha256"] for ca in shown["trusted"]} == set(cas(asleep))
+
+    thief = stolen(fleet, "running")
+    assert not is_refused(thief, fleet.mqtt_port), (
+        "whoever has the key of a CA that is believed is any device"
+    )
+    fleet.flaghoist("ca", "retire")
+    until("the old CA gone from the broker", lambda: refused_by(fleet, thief))
+    until("the new CA alone on both", lambda: len(cas(running)) == len(cas(asleep)) == 1)
+    for agent in (running, asleep):
+        until(f"{agent.device_id} online again", lambda agent=agent: online(fleet, agent))  # type: ignore[misc]
+
+
+def stolen(fleet: Fleet, device_id: str) -> ssl.SSLContext:
+    """What somebody shows who took the key of the first CA."""
+    ca = fleet.data / "ca"
+    first = Authority(
+        x509.load_pem_x509_certificate((ca / "device-ca.pem").read_bytes()),
+        cast(Ed25519PrivateKey, load_pem_private_key((ca / "device-ca.key").read_bytes(), None)),
+    )
+    place = fleet.folder / "thief.pem"
+    place.write_text("".join(first.issue_service(device_id, now=int(time.time()))))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.load_cert_chain(place)
+    return context
+
+
+def refused_by(fleet: Fleet, context: ssl.SSLContext) -> bool:
+    """Whether the broker is there, and refuses what is shown."""
+    try:
+        return is_refused(context, fleet.mqtt_port)
+    except OSError:
+        return False
 
 
 def cas(agent: Agent) -> tuple[str, ...]:

@@ -22,29 +22,26 @@ SWITCHED = Generations(first=1, serving=2, newest=2, since=NOW - DAY)
 LONG_SWITCHED = Generations(first=1, serving=2, newest=2, since=NOW - TOKENS)
 
 STEPS: list[Any] = [
-    ("years are left", SETTLED, {"serving_ends": NOW + ANNOUNCE_LEFT}, False, ""),
-    ("too few are left", SETTLED, {"serving_ends": NOW + ANNOUNCE_LEFT - 1}, False, "announce"),
-    ("somebody orders it", SETTLED, {}, True, "announce"),
-    ("a device does not know it", ANNOUNCED, {"waiting": 1}, False, ""),
-    ("all know it", ANNOUNCED, {}, False, "switch"),
-    ("the old one ends", ANNOUNCED, {"waiting": 1, "serving_ends": NOW + SWITCH_LEFT - 1}, False, "switch"),
-    ("somebody leaves one behind", ANNOUNCED, {"waiting": 1}, True, "switch"),
-    ("a token may name the old one", SWITCHED, {}, False, ""),
-    ("nobody can need the old one", LONG_SWITCHED, {}, False, "retire"),
-    ("one that was left behind", LONG_SWITCHED, {"waiting": 1}, False, ""),
-    ("the old one has ended", LONG_SWITCHED, {"waiting": 1, "oldest_ends": NOW}, False, "retire"),
-    ("nobody can order a retirement", SWITCHED, {}, True, ""),
+    ("years are left", SETTLED, {"serving_ends": NOW + ANNOUNCE_LEFT}, ""),
+    ("too few are left", SETTLED, {"serving_ends": NOW + ANNOUNCE_LEFT - 1}, "announce"),
+    ("a device does not know it", ANNOUNCED, {"waiting": 1}, ""),
+    ("all know it", ANNOUNCED, {}, "switch"),
+    ("the old one ends", ANNOUNCED, {"waiting": 1, "serving_ends": NOW + SWITCH_LEFT - 1}, "switch"),
+    ("a token may name the old one", SWITCHED, {}, ""),
+    ("nobody can need the old one", LONG_SWITCHED, {}, "retire"),
+    ("one that was left behind", LONG_SWITCHED, {"waiting": 1}, ""),
+    ("the old one has ended", LONG_SWITCHED, {"waiting": 1, "oldest_ends": NOW}, "retire"),
 ]
 
 
 @pytest.mark.parametrize(
-    ("generations", "changes", "ordered", "expected"), [pytest.param(*row[1:], id=row[0]) for row in STEPS]
+    ("generations", "changes", "expected"), [pytest.param(*row[1:], id=row[0]) for row in STEPS]
 )
-def test_which_step_follows(
-    generations: Generations, changes: dict[str, int], ordered: bool, expected: str
+def test_which_step_follows_by_itself(
+    generations: Generations, changes: dict[str, int], expected: str
 ) -> None:
     fields = {"now": NOW, "serving_ends": NOW + 9000 * DAY, "oldest_ends": NOW + 9000 * DAY, "waiting": 0}
-    assert rotation.step(generations, Standing(**{**fields, **changes}), ordered=ordered) == expected
+    assert rotation.due(generations, Standing(**{**fields, **changes})) == expected
 
 
 def issuer(world: World, pem: str) -> str:
@@ -54,8 +51,8 @@ def issuer(world: World, pem: str) -> str:
     return sha256
 
 
-def rotate(world: World, **body: Any) -> Any:
-    return world.client.post("/trust/ca/rotate", json=body)
+def order(world: World, step: str, **body: Any) -> Any:
+    return world.client.post("/trust/ca/steps", json={"step": step, **body})
 
 
 def test_a_new_ca_reaches_every_device_before_the_broker_shows_it(world: World) -> None:
@@ -65,10 +62,10 @@ def test_a_new_ca_reaches_every_device_before_the_broker_shows_it(world: World) 
     world.client.post("/devices/gone/revoke")
     assert world.desired("a").cas == [], "nothing is said until there is something to say"
 
-    announced = rotate(world).json()
+    announced = order(world, "announce").json()
     new = world.authorities.device.sha256
     assert (announced["state"], announced["waiting"], announced["serving"]["sha256"]) == ("announced", 2, old)
-    assert world.reloads == 1
+    assert world.broker_told == ["reload"]
     for name in held:
         assert world.desired(name).cas == [old, new]
     world.authority_renewal.look()
@@ -84,11 +81,12 @@ def test_a_new_ca_reaches_every_device_before_the_broker_shows_it(world: World) 
     for name, certificate in held.items():
         assert ask(world, name, certificate, cas=[old, new]).status_code == 204
     world.authority_renewal.look()
-    assert (world.authorities.serving.sha256, world.reloads) == (new, 2)
+    assert (world.authorities.serving.sha256, world.broker_told) == (new, ["reload"] * 2)
 
     world.now += TOKENS * 1000
     world.authority_renewal.look()
     assert [one.sha256 for one in world.authorities.trusted] == [new]
+    assert world.broker_told == ["reload", "reload", "reload", "restart"]
     assert world.desired("a").cas == [new]
     assert opened(ask(world, "a", held["a"], cas=[old, new]), "a").ca_pem == world.authorities.device.pem
     shown = world.client.get("/trust/ca").json()
@@ -102,10 +100,10 @@ def test_a_new_ca_reaches_every_device_before_the_broker_shows_it(world: World) 
 
 def test_tokens_name_one_ca_and_get_that_one_whichever_is_shown_by_then(world: World) -> None:
     before = world.new_token(uses=9)
-    rotate(world)
+    order(world, "announce")
     during = world.new_token()
     assert during.ca_sha256 == before.ca_sha256
-    rotate(world, leave_behind=True)
+    order(world, "switch", leave_behind=True)
     after = world.new_token()
     assert after.ca_sha256 == world.authorities.serving.sha256 != before.ca_sha256
     old, new = (authority.pem for authority in world.authorities.trusted)
@@ -114,15 +112,22 @@ def test_tokens_name_one_ca_and_get_that_one_whichever_is_shown_by_then(world: W
     assert world.client.get("/trust/ca").json()["waiting"] == 1, "the one that knows the old CA alone"
 
 
-def test_nobody_is_left_behind_by_mistake(world: World) -> None:
-    world.device("a")
-    rotate(world)
-    refused = rotate(world)
-    assert (refused.status_code, refused.json()["rule"]) == (409, "ca_waiting")
-    assert "the new CA: 1." in refused.json()["detail"]
-    assert rotate(world, leave_behind=True).json()["state"] == "switched"
-    settled = rotate(world, leave_behind=True)
-    assert (settled.status_code, settled.json()["rule"]) == (409, "ca_settled")
+def test_a_ca_whose_key_was_stolen_goes_in_three_orders_and_nobody_is_left_behind_by_mistake(
+    world: World,
+) -> None:
+    device, token = world.device("a"), world.new_token()
+    assert order(world, "switch").json()["rule"] == "ca_step"
+    assert order(world, "announce").status_code == 200
+    for step, state in (("switch", "switched"), ("retire", "settled")):
+        refused = order(world, step)
+        assert (refused.status_code, refused.json()["rule"]) == (409, "ca_waiting")
+        assert "the new CA: 1." in refused.json()["detail"]
+        assert order(world, step, leave_behind=True).json()["state"] == state
+    assert world.broker_told[-1] == "restart"
+    assert world.desired(device).cas == [world.authorities.device.sha256]
+    refused = world.register("b", token)
+    assert (refused.status_code, refused.json()["rule"]) == (401, "token_ca")
+    assert order(world, "explode").status_code == 400
 
 
 def test_a_step_that_was_broken_off_is_finished(world: World) -> None:
@@ -137,8 +142,8 @@ def test_a_step_that_was_broken_off_is_finished(world: World) -> None:
 
 
 def test_the_generations_outlive_a_restart_of_the_hub(world: World, tmp_path: Any) -> None:
-    rotate(world)
-    rotate(world, leave_behind=True)
+    order(world, "announce")
+    order(world, "switch", leave_behind=True)
     again = open_authorities(tmp_path / "ca", kit.FLEET, now=world.now // 1000)
     assert [one.sha256 for one in again.trusted] == [one.sha256 for one in world.authorities.trusted]
     assert (again.serving.sha256, again.generations) == (

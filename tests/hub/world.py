@@ -101,9 +101,14 @@ class World:
             lambda: self.now,
             terms.days,
         )
-        self.reloads = 0
+        self.broker_told: list[str] = []
         self.authority_renewal = AuthorityRenewal(
-            self.store, self.authorities, self.registry, self._reload, lambda: self.now
+            self.store,
+            self.authorities,
+            self.registry,
+            lambda: self.broker_told.append("reload"),
+            lambda: self.broker_told.append("restart"),
+            lambda: self.now,
         )
         self.metrics = Metrics()
         self.arrived: list[Uplink] = []
@@ -147,9 +152,6 @@ class World:
         self.client = TestClient(self.app)
         self.client.headers["Authorization"] = f"Bearer {self.token}"
         self._counter = itertools.count(1)
-
-    def _reload(self) -> None:
-        self.reloads += 1
 
     def trust_root(self) -> None:
         """Give the hub its first root, which names the kit's keys."""

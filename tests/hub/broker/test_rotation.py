@@ -71,6 +71,7 @@ def test_the_brokers_certificate_is_renewed_in_time_and_sessions_stay(broker: Br
         assert not device.disconnected.is_set()
 
 
+@pytest.mark.heavy
 def test_a_new_ca_is_taken_then_shown_and_old_sessions_stay(broker: Broker, tmp_path: Path) -> None:
     now, authorities = int(time.time()), broker.authorities
     old = broker.device_files("old")

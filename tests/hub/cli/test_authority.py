@@ -27,16 +27,25 @@ def test_cas_are_shown_with_the_one_that_the_broker_shows(flaghoist: Flaghoist, 
     assert flaghoist("ca", "show", "--json").json == STANDING
 
 
-@pytest.mark.parametrize(("options", "left"), [([], False), (["--leave-behind"], True)])
-def test_a_replacement_leaves_nobody_behind_unless_it_is_said(
-    flaghoist: Flaghoist, hub: FakeHub, options: list[str], left: bool
+@pytest.mark.parametrize(
+    ("words", "asked"),
+    [
+        (["announce"], {"step": "announce", "leave_behind": False}),
+        (["switch"], {"step": "switch", "leave_behind": False}),
+        (["switch", "--leave-behind"], {"step": "switch", "leave_behind": True}),
+        (["retire"], {"step": "retire", "leave_behind": False}),
+        (["retire", "--leave-behind"], {"step": "retire", "leave_behind": True}),
+    ],
+)
+def test_a_step_leaves_nobody_behind_unless_it_is_said(
+    flaghoist: Flaghoist, hub: FakeHub, words: list[str], asked: dict[str, Any]
 ) -> None:
-    hub.on("POST /trust/ca/rotate", (200, STANDING))
-    assert flaghoist("ca", "rotate", *options, "--json").json == STANDING
-    assert hub.requests[0].json == {"leave_behind": left}
+    hub.on("POST /trust/ca/steps", (200, STANDING))
+    assert flaghoist("ca", *words, "--json").json == STANDING
+    assert hub.requests[0].json == asked
 
 
 def test_a_refusal_is_one_sentence(flaghoist: Flaghoist, hub: FakeHub) -> None:
-    hub.on("POST /trust/ca/rotate", (409, {"detail": "3 devices wait.", "rule": "ca_waiting"}))
-    ran = flaghoist("ca", "rotate")
+    hub.on("POST /trust/ca/steps", (409, {"detail": "3 devices wait.", "rule": "ca_waiting"}))
+    ran = flaghoist("ca", "switch")
     assert ran.code == 1 and "3 devices wait" in ran.err
