@@ -71,6 +71,7 @@ class Agent:
         self._wake_at: float | None = None
         self._check_at: float | None = None
         self._respawns = 0
+        self._pause = schedule.Pause()
         self.restart_wanted, self.trouble = False, ""
 
     # Events
@@ -349,7 +350,7 @@ class Agent:
         else:
             self._verdict = decision
         if decision.eligible and not self.crowded:
-            wait = schedule.wait(
+            wait = self._pause.wait(
                 self.beliefs,
                 self.state,
                 decision,
@@ -357,6 +358,7 @@ class Agent:
                 device_id=self._out.device.device_id,
                 now=self.now_ms,
                 wall=self._out.clock.wall(),
+                steady=self._now,
             )
             if wait > 0:
                 self._wake_in(wait)

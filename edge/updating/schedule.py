@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Hashable
 
 from edge.beliefs import Beliefs
 from edge.config import Settings
@@ -36,13 +37,43 @@ def wait(
         if last.cause == "ordered":
             return 0.0
         pause = min(settings.retry_base_seconds * 2.0 ** min(last.tries, 20), settings.retry_cap_seconds)
-        # A clock that was set back meanwhile must not make the pause longer than it is.
+        # A clock that was set back meanwhile must not make the pause longer than it is, nor, by `Pause`, repeat it.
         return min(last.entered / 1000 + pause - wall / 1000, pause)
     if decision.ordered:
         return 0.0
     spread = manifest.manifest.spread_seconds
     place = spread * bucket(release.id, device_id) / BUCKETS
     return min(place - (now - manifest.manifest.issued_at) / 1000, float(spread))
+
+
+class Pause:
+    """What is left of a wait, by the monotonic clock: a wall clock that was set back would have it begin anew, again and
+    again, until that clock has come to where the wait began."""
+
+    def __init__(self) -> None:
+        self._what: Hashable = None
+        self._until = 0.0
+
+    def wait(
+        self,
+        held: Beliefs,
+        state: State,
+        decision: Decision,
+        settings: Settings,
+        *,
+        device_id: str,
+        now: int,
+        wall: int,
+        steady: float,
+    ) -> float:
+        """Return the seconds left at `steady` (s, monotonic) of what `wait` says."""
+        seconds = wait(held, state, decision, settings, device_id=device_id, now=now, wall=wall)
+        release, last = decision.release, state.update
+        what = (release and release.id, last and last.attempt, held.memory.manifest)
+        if what != self._what:
+            self._what, self._until = what, steady + seconds
+        self._until = min(self._until, steady + seconds)
+        return self._until - steady
 
 
 def next_heartbeat(device_id: str, now: float, interval: float) -> float:

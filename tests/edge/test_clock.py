@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -13,10 +15,12 @@ from edge.identity import identity
 from edge.identity.identity import Device, Identity
 from edge.link import Disconnected, MqttLink
 from edge.machine import clock
+from edge.machine.clock import SystemClock
 from hub.identity.ca import Authority, open_authorities
-from tests.edge.world import FLEET, NOW, wait_until
+from tests.edge.world import FLEET, MANIFEST_TOPIC, NOW, Box, Source, build, wait_until
 from tests.support.mosquitto import Broker
 from tests.topics import kit
+from topics.documents import Window
 from topics.trust import Mark, TrustState, pin_root, sha256
 
 ROOT = kit.signed_root(expires_at=NOW + 365 * kit.DAY)
@@ -138,3 +142,85 @@ def test_a_server_whose_certificate_is_over_makes_us_look_at_the_clock(tmp_path:
         shake_hands(enrolled(tmp_path, authority, NOW // 1000).tls(clock_ok=True), server)
     assert "the clock here says 20" in clock.blamed(caught.value)
     assert clock.blamed(OSError("no route")) == ""
+
+
+class Clock(SystemClock):
+    """Its wall clock stands `ahead` ms from the right time, or at `stands` ms if that is given; intervals are real."""
+
+    ahead = 0
+    stands: int | None = None
+
+    def wall(self) -> int:
+        return super().wall() + self.ahead if self.stands is None else self.stands
+
+
+@pytest.fixture
+def wrong(tmp_path: Path, source: Source) -> Iterator[tuple[Box, Clock]]:
+    """A device with a release, and its clock."""
+    box, wall = Box(tmp_path, source), Clock()
+    box.clock = wall
+    box.start()
+    box.online()
+    box.offer(build(7))
+    yield box, wall
+    box.close()
+
+
+def test_d1_a_device_that_boots_in_1970_runs_on_updates_and_obeys_expiry_and_windows(
+    wrong: tuple[Box, Clock],
+) -> None:
+    """What it knows of the time is what the newest signed document says."""
+    box, wall = wrong
+    wall.stands = 12_000
+    box.boot = "boot-2"
+    box.start()
+    box.online()
+    assert box.state.running_id == build(7).id
+    assert box.state.service == ""
+    assert (box.status.clock_ok, box.agent.tls_time) == (False, False)
+    box.offer(build(8))
+    assert box.state.running_id == build(8).id
+    box.offer(build(9), expires_at=NOW - 2 * kit.DAY)
+    assert decided(box) == "manifest_expired"
+    known = datetime.fromtimestamp(box.memory.trust.issued_at(MANIFEST_TOPIC) / 1000, UTC)
+    later = known + timedelta(hours=6)
+    closed = Window(days=list(range(7)), start=f"{later:%H}:00", end=f"{later:%H}:59")
+    box.offer(build(9), window=closed)
+    assert decided(box) == "outside_window"
+    box.offer(build(9))
+    assert box.state.running_id == build(9).id
+
+
+def decided(box: Box) -> str:
+    verdict = box.status.verdict
+    return verdict.reason if verdict else ""
+
+
+@pytest.mark.parametrize("years", [10, -10, -60])
+def test_d12_a_clock_that_jumps_fires_no_timer_of_the_agents(wrong: tuple[Box, Clock], years: int) -> None:
+    box, wall = wrong
+    told, begun, due = len(box.link.sent), box.jobs.starts, box.agent.deadline
+    wall.ahead = years * YEAR * 1000
+    for _ in range(3):
+        box.agent.tick()
+    assert (len(box.link.sent), box.jobs.starts, box.agent.deadline) == (told, begun, due)
+    wall.ahead = 0
+    box.offer(build(8))
+    assert box.state.running_id == build(8).id
+
+
+def test_d12_a_clock_that_is_set_back_between_two_tries_does_not_put_the_next_off_for_as_long(
+    wrong: tuple[Box, Clock], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box, wall = wrong
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("edge.updating.stage._write", full)
+        box.offer(build(8))
+    assert box.results()[-1] == ("failed", build(8).id)
+    wall.ahead = -kit.DAY // 2
+    box.agent.consider()
+    box.pass_time(lambda: box.state.running_id == build(8).id)
