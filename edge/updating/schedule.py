@@ -47,8 +47,8 @@ def wait(
 
 
 class Pause:
-    """What is left of a wait, by the monotonic clock: a wall clock that was set back would have it begin anew, again and
-    again, until that clock has come to where the wait began."""
+    """What is left of a wait, by the monotonic clock: a wall clock that was set back would have it begin anew, at each
+    look, until that clock has come to where the wait began."""
 
     def __init__(self) -> None:
         self._what: Hashable = None
