@@ -22,7 +22,6 @@ from tests.edge.machines import (
     Machine,
     RealRauc,
     RealSwupdate,
-    RealSwupdateService,
 )
 from tests.edge.test_restart import PowerOffError
 from tests.edge.world import Box, Built, Source, build
@@ -405,30 +404,6 @@ def test_swupdate_has_to_know_the_copies(
     monkeypatch.setattr(swupdate, "variables", lambda: {"SWUPDATE_SLOTS": named})
     code, said = swupdate.call("probe")
     assert code == 1 and reason in said
-
-
-@pytest.mark.heavy
-@needs("swupdate", "swupdate-client", "cpio", "openssl")
-def test_swupdate_through_its_service_forth_back_and_not_written_whole(tmp_path: Path) -> None:
-    """The rest of the table asks nothing of SWUpdate that would differ by who asks it."""
-    with contextlib.closing(RealSwupdateService(tmp_path)) as machine:
-        for name, data in ((OLD, b"old system"), (NEW, b"new system")):
-            machine.release(name, data)
-        runs(machine, OLD)
-        runs(machine, NEW)
-        assert (machine.holds("A"), machine.holds("B")) == (b"new system", b"old system")
-        machine.release("kiosk-9-c", b"third system")
-        machine.spoil()
-        code, reason = machine.call("install", "kiosk-9-c")
-        assert code == 1 and reason.startswith("swupdate: "), reason
-        machine.mend()
-        assert machine.service is not None
-        machine.service.kill()
-        machine.service.wait()
-        assert machine.call("install", "kiosk-9-c")[0] == LATER
-        machine.switch_on()
-        runs(machine, "kiosk-9-c")
-        assert machine.holds("B") == b"third system"
 
 
 class Device(Box):
