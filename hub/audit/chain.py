@@ -93,8 +93,6 @@ class Account:
     checkpoints: int = 0
     """Signed ones that were believed."""
     findings: list[Finding] = field(default_factory=list)
-    hashes: dict[int, str] = field(default_factory=dict)
-    """Of the events that a caller asked about."""
 
     def find(self, line: int, n: int | None, what: str) -> None:
         """Note something that is wrong."""
@@ -105,13 +103,12 @@ def examine(
     lines: Iterable[bytes],
     keys: Mapping[str, bytes] | None = None,
     *,
-    about: frozenset[int] = frozenset(),
     to_the_end: bool = True,
 ) -> Account:
     """Return the account of an export.
 
     `keys` are the deployment keys (id to public key) whose checkpoints are believed; with None their signatures are
-    not looked at. `about` names events whose hashes are wanted. `to_the_end` asks for a checkpoint of the last event.
+    not looked at. `to_the_end` asks for a checkpoint of the last event.
     """
     account = Account()
     sealed: dict[int, tuple[int, Checkpoint]] = {}
@@ -130,8 +127,6 @@ def examine(
             account.find(1, None, "does not say what it follows: the first line of the export is missing")
         if isinstance(item, Entry):
             _follow(account, number, item)
-            if item.n in about:
-                account.hashes[item.n] = item.hash
             if item.n in sealed:
                 _hold(account, number, sealed[item.n][1])
         elif isinstance(item, Seal) and (checkpoint := _open(account, number, item.envelope, keys)):

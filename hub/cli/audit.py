@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, Final
 
 import click
 
-from hub.audit.chain import Account, examine
+from hub.audit.chain import Account, Entry, Finding, examine, read
 from hub.cli import output
 from hub.cli.api import Hub
 from hub.cli.errors import NotTrusted
@@ -108,28 +108,32 @@ def verify(file: Path, roots: tuple[Path, ...], against: Path | None, as_json: b
         assert keys is not None  # noqa: S101  (for the type checker)
         keys |= trust.keys_of(read_root(path)[1], "deployment")[0]
     earlier = _examined(against, keys, to_the_end=False) if against else None
-    account = _examined(file, keys, frozenset([earlier.last]) if earlier else frozenset())
-    if earlier is not None:
-        _compare(account, earlier)
+    account = _examined(file, keys)
+    if against is not None and earlier is not None:
+        _compare(account, earlier, _parting(file, against))
     if as_json:
         output.emit_json(_summary(account, signed=keys is not None))
     else:
         _tell(account, signed=keys is not None)
     if account.findings:
         first = account.findings[0]
-        what = f"event {first.n} (line {first.line})" if first.n is not None else f"line {first.line}"
-        raise NotTrusted(f"{file} is not the log that was sealed: {what} {first.what}")
+        raise NotTrusted(f"{file} is not the log that was sealed: {_where(first)} {first.what}")
+
+
+def _where(finding: Finding) -> str:
+    if finding.n is None:
+        return f"line {finding.line}"
+    return f"event {finding.n} (line {finding.line})" if finding.line else f"event {finding.n}"
 
 
 def _examined(
     path: Path,
     keys: dict[str, bytes] | None,
-    about: frozenset[int] = frozenset(),
     *,
     to_the_end: bool = True,
 ) -> Account:
     with _opened(path) as lines:
-        return examine(lines, keys, about=about, to_the_end=to_the_end)
+        return examine(lines, keys, to_the_end=to_the_end)
 
 
 @contextmanager
@@ -149,18 +153,34 @@ def _lines(file: BinaryIO) -> Iterator[bytes]:
         yield line.rstrip(b"\n")
 
 
-def _compare(account: Account, earlier: Account) -> None:
+def _parting(path: Path, against: Path) -> int | None:
+    """Return the first event that both exports have and that has another hash in each, None without one."""
+    with _opened(path) as ours, _opened(against) as theirs:
+        earlier = _hashes(theirs)
+        n, sealed = next(earlier, (0, ""))
+        for ours_n, ours_hash in _hashes(ours):
+            while n and n < ours_n:
+                n, sealed = next(earlier, (0, ""))
+            if n == ours_n and sealed != ours_hash:
+                return n
+    return None
+
+
+def _hashes(lines: Iterable[bytes]) -> Iterator[tuple[int, str]]:
+    return ((item.n, item.hash) for item in map(read, lines) if isinstance(item, Entry))
+
+
+def _compare(account: Account, earlier: Account, parting: int | None) -> None:
     if earlier.findings:
         account.find(0, earlier.findings[0].n, "of the earlier export is not what was sealed either")
+    elif parting is not None:
+        what = "has another hash than in the earlier export: the history was rewritten, or goes two ways from here"
+        account.findings.insert(0, Finding(0, parting, what))
     elif earlier.last >= account.first and earlier.last > account.last:
         account.find(
             0,
             account.last,
             f"is the last here, and the earlier export went on to {earlier.last}: the end was cut off",
-        )
-    elif earlier.last in account.hashes and account.hashes[earlier.last] != earlier.head:
-        account.find(
-            0, earlier.last, "has another hash than in the earlier export: the history was rewritten"
         )
 
 
@@ -193,5 +213,9 @@ def _tell(account: Account, *, signed: bool) -> None:
     )
     for finding in account.findings[:SHOWN]:
         output.emit_row(
-            [f"line {finding.line}", "-" if finding.n is None else f"event {finding.n}", finding.what]
+            [
+                f"line {finding.line}" if finding.line else "-",
+                "-" if finding.n is None else f"event {finding.n}",
+                finding.what,
+            ]
         )

@@ -18,12 +18,13 @@ encode = msgspec.json.Encoder().encode
 SIGNER = Signer(kit.FLEET, kit.key("hub-1"))
 
 
-def export(path: Path, count: int, *, signer: Signer = SIGNER, actor: str = "alice") -> Path:
-    """A whole export with a checkpoint at its end."""
+def export(path: Path, count: int, *, signer: Signer = SIGNER, fork: int = 1_000) -> Path:
+    """A whole export with a checkpoint at its end; from event `fork` on it is another history."""
     made, previous = [encode(Begin(kit.FLEET, 0, events.GENESIS))], events.GENESIS
     for n in range(1, count + 1):
         row = {
-            "at": n, "kind": "device.changed", "actor": actor, "device_id": None, "release_id": None,
+            "at": n, "kind": "device.changed", "actor": "mallory" if n >= fork else "alice",
+            "device_id": None, "release_id": None,
             "role": None, "reason": "", "body": "{}", "request_id": "",
         }  # fmt: skip
         previous = events.chain(previous, n, row)
@@ -91,7 +92,9 @@ def test_a_checkpoint_of_a_key_that_the_root_does_not_name_is_not_believed(
     [
         pytest.param({"count": 5}, "", id="goes-on"),
         pytest.param({"count": 2}, "the end was cut off", id="shorter"),
-        pytest.param({"count": 5, "actor": "mallory"}, "the history was rewritten", id="forked"),
+        pytest.param({"count": 5, "fork": 2}, "event 2 has another hash", id="forked"),
+        pytest.param({"count": 2, "fork": 2}, "event 2 has another hash", id="forked-and-shorter"),
+        pytest.param({"count": 5, "fork": 1}, "event 1 has another hash", id="rewritten"),
     ],
 )
 def test_a_later_export_must_continue_an_earlier_one(
