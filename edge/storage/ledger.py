@@ -104,8 +104,13 @@ class Ledger:
         self.drain()
 
     def drain(self) -> None:
-        """Move reports from the outboxes to the spool; a full disk leaves them where they are."""
+        """Move reports from the outboxes to the spool; a full disk leaves them where they are.
+
+        What the disk refused before is tried again, also to know whether it takes anything by now.
+        """
         try:
+            if self._refused:
+                self.believe(self._beliefs)
             held = self.memory
             if held.outbox and self._outbound.take(f"memory:{held.id}", held.outbox):
                 emptied = records.changed(held, outbox=[])
@@ -118,7 +123,7 @@ class Ledger:
                     state.save(self._paths, cleared)
                 self._state = cleared
         except OSError as error:
-            log.warning("reports cannot be written down: %s; they are kept for later", error.strerror)
+            log.warning("nothing can be written down: %s; reports are kept for later", error.strerror)
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:

@@ -94,6 +94,20 @@ def test_a_device_whose_disk_stays_full_is_reached_runs_on_says_so_and_goes_on_o
     box.close()
 
 
+def test_a_disk_that_has_room_again_is_noticed_although_nothing_waits_to_be_written(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box.offer(build(7))
+    session = box.memory.session
+    with monkeypatch.context() as patch:
+        no_room(patch)
+        box.agent.will()
+        box.agent.on_connected()
+        assert box.status.health == "degraded"
+    box.agent.report_now()
+    assert (box.status.health, box.memory.session) == ("ok", session + 1)
+
+
 def test_an_update_process_that_dies_again_and_again_is_given_up_on(box: Box) -> None:
     built = build(7)
     assert box.source is not None
