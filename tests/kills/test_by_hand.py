@@ -123,6 +123,7 @@ def bench(tmp_path: Path, source: Source, request: pytest.FixtureRequest) -> Ite
 
 
 @pytest.mark.heavy
+@pytest.mark.timeout(1200)
 @traced
 @pytest.mark.parametrize("bench", VERBS, indirect=True)
 def test_what_a_technician_does_may_be_cut_off_anywhere_and_done_again(bench: Bench) -> None:
@@ -130,6 +131,7 @@ def test_what_a_technician_does_may_be_cut_off_anywhere_and_done_again(bench: Be
 
 
 @pytest.mark.heavy
+@pytest.mark.timeout(1200)
 @traced
 def test_an_enrolment_may_be_cut_off_anywhere_and_done_again(tmp_path: Path, source: Source) -> None:
     """The device has one key all the while: the hub would take another for another device under the same id."""

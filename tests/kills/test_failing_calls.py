@@ -84,6 +84,7 @@ def test_some_failing_calls_lose_nothing_and_wedge_nothing(ward: Ward) -> None:
 
 
 @pytest.mark.heavy
+@pytest.mark.timeout(1200)
 @traced
 @TASKS_BY_NAME
 def test_no_failing_call_loses_or_wedges_anything(ward: Ward) -> None:
@@ -91,6 +92,7 @@ def test_no_failing_call_loses_or_wedges_anything(ward: Ward) -> None:
 
 
 @pytest.mark.heavy
+@pytest.mark.timeout(1200)
 @traced
 @ORDERS_BY_NAME
 def test_a_call_that_fails_while_an_order_is_carried_out_loses_and_wedges_nothing(ward: Ward) -> None:

@@ -50,6 +50,7 @@ def test_killed_at_some_system_calls_it_ends_with_one_whole_release_told_once(wa
 
 
 @pytest.mark.heavy
+@pytest.mark.timeout(1200)
 @traced
 @TASKS_BY_NAME
 def test_killed_at_every_system_call_it_ends_with_one_whole_release_told_once(ward: Ward) -> None:
@@ -57,6 +58,7 @@ def test_killed_at_every_system_call_it_ends_with_one_whole_release_told_once(wa
 
 
 @pytest.mark.heavy
+@pytest.mark.timeout(1200)
 @traced
 @ORDERS_BY_NAME
 def test_killed_while_an_order_is_carried_out_it_is_carried_out_and_told_once(ward: Ward) -> None:
