@@ -29,11 +29,13 @@ from hub.artifacts.files import BundleFiles
 from hub.artifacts.service import Artifacts, Serving
 from hub.audit.checkpoints import checkpoint_if_due
 from hub.broker import hoister as hoisting
+from hub.broker.abuse.connections import most_connections
+from hub.broker.abuse.muting import Muting
 from hub.broker.config import BrokerSettings
 from hub.broker.credentials import Credentials, service_credentials
 from hub.broker.doorkeeper import Doorkeeper
 from hub.broker.evict import evict
-from hub.broker.guard import put_out
+from hub.broker.guard import Guard
 from hub.broker.handon import hand_on
 from hub.broker.ingest import Ingest, IngestSettings
 from hub.broker.mosquitto import Mosquitto
@@ -104,9 +106,12 @@ async def running(settings: config.Settings) -> AsyncIterator[config.Settings]:
         signer = Signer(fleet, _deployment_key(settings))
         listener = config.listen(settings.http, config.number(store, "http_port"))
         stack.callback(listener.close)
-        broker = await stack.enter_async_context(_broker(settings, store, authorities))
+        guard, muting = Guard(store, authorities, now_ms), Muting(store, now_ms)
+        stack.callback(guard.stop)
+        broker = await stack.enter_async_context(_broker(settings, store, authorities, guard, muting))
+        await _background(stack, muting.run(broker.reload), "muting")
         chosen = _chosen(settings, store, listener, broker)
-        await _services(stack, chosen, store, signer, authorities, listener, broker)
+        await _services(stack, chosen, store, signer, authorities, listener, broker, muting)
         yield chosen
 
 
@@ -119,7 +124,9 @@ def _deployment_key(settings: config.Settings) -> SigningKey:
     return keys.load_private(path)
 
 
-def _broker(settings: config.Settings, store: Store, authorities: Authorities) -> Mosquitto:
+def _broker(
+    settings: config.Settings, store: Store, authorities: Authorities, guard: Guard, muting: Muting
+) -> Mosquitto:
     public_host = settings.public_mqtt.rpartition(":")[0] or settings.mqtt.host
     broker = Mosquitto(
         BrokerSettings(
@@ -129,17 +136,14 @@ def _broker(settings: config.Settings, store: Store, authorities: Authorities) -
             device_port=settings.mqtt.port or config.port_again(store, "mqtt_port", settings.mqtt.host),
             service_port=config.port_again(store, "service_port", "127.0.0.1"),
             hosts=() if public_host in ("0.0.0.0", "::") else (public_host,),  # noqa: S104
+            max_connections=most_connections(),
         ),
         authorities,
         now=lambda: now_ms() // 1000,
         revoked=lambda: [one.serial for one in revoked.withdrawn(store, now_ms())],
-        on_intruder=lambda client, topic_filter: put_out_soon(client, topic_filter),
+        muted=muting.muted,
+        on_intruder=lambda client, why: guard.offended(client, why, broker.device_port),
     )
-
-    def put_out_soon(client: str, topic_filter: str) -> None:
-        where = (store, authorities, broker.device_port, client, topic_filter, now_ms)
-        asyncio.get_running_loop().run_in_executor(None, put_out, *where)
-
     return broker
 
 
@@ -169,13 +173,14 @@ async def _services(
     authorities: Authorities,
     listener: socket.socket,
     broker: Mosquitto,
+    muting: Muting,
 ) -> None:
     sources = [*settings.mirrors.split(), settings.public_http + "/artifacts/{role}/{release}/bundle"]
     mqtt = config.parse_address(settings.public_mqtt)
     lines = _lines(settings, store)
     lines.start()
     stack.push_async_callback(asyncio.to_thread, lines.stop)
-    ingest = _ingest(settings, store, authorities, broker, lines)
+    ingest = _ingest(settings, store, authorities, broker, lines, muting)
 
     def observed_since() -> int:
         return ingest.observed_since
@@ -338,11 +343,23 @@ def _limits(settings: config.Settings) -> Limits:
 
 
 def _ingest(
-    settings: config.Settings, store: Store, authorities: Authorities, broker: Mosquitto, lines: Lines
+    settings: config.Settings,
+    store: Store,
+    authorities: Authorities,
+    broker: Mosquitto,
+    lines: Lines,
+    muting: Muting,
 ) -> Ingest:
     slot = IngestSettings(settings.fleet, broker.service_port)
     credentials = _credentials(settings, authorities, slot.name)
-    return Ingest(store, slot, credentials, now=now_ms, on_arrivals=partial(hand_on, lines))
+    return Ingest(
+        store,
+        slot,
+        credentials,
+        now=now_ms,
+        on_arrivals=partial(hand_on, lines),
+        on_flood=muting.flooded,
+    )
 
 
 def _credentials(settings: config.Settings, authorities: Authorities, name: str) -> Credentials:

@@ -8,14 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from topics.channels import CHANNELS, Principal
+from topics.channels import CHANNELS, UPLINKS, Principal
 
 
-def render(fleet: str, services: Mapping[Principal, Iterable[str]], sites: Iterable[str] = ()) -> str:
+def render(
+    fleet: str,
+    services: Mapping[Principal, Iterable[str]],
+    sites: Iterable[str] = (),
+    muted: Iterable[str] = (),
+) -> str:
     """Return the text of a Mosquitto `acl_file`.
 
     `services` names the certificate CNs that hold each service principal, `sites` the known site names
-    (a site's CN is `site.<name>`). Devices are matched by `%u`, so the text does not grow with the fleet.
+    (a site's CN is `site.<name>`). Devices are matched by `%u`, so the text does not grow with the fleet. `muted` are
+    ids of devices that may report nothing; they go on hearing what they may.
     """
     lines = ["# Rendered from the channel table; edits are overwritten at the next start."]
     for channel in CHANNELS:
@@ -29,6 +35,9 @@ def render(fleet: str, services: Mapping[Principal, Iterable[str]], sites: Itera
             lines += ["", f"user {user}", *_rights(fleet, principal)]
     for site in sites:
         lines += ["", f"user site.{site}", *_rights(fleet, Principal.SITE, site=site)]
+    for device_id in muted:
+        topics = [_pattern(channel.template, fleet, device=device_id) for channel in UPLINKS]
+        lines += ["", f"user {device_id}", *[f"topic deny {topic}" for topic in topics]]
     return "\n".join(lines) + "\n"
 
 

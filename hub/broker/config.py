@@ -23,6 +23,8 @@ from topics.channels import CHANNELS, UPLINK_LIMIT, Principal
 
 PACKET_LIMIT: Final = UPLINK_LIMIT + 4096
 """Largest MQTT packet in bytes: the largest body, its topic and properties."""
+SERVICE_CONNECTIONS: Final = 100
+"""The hub has a handful; dashboards come in here as well."""
 
 _SUBSCRIBED = re.compile(r"(\S+) [012] (.+)\Z")
 
@@ -32,8 +34,8 @@ class BrokerSettings:
     """How the broker runs. Ports of 0 are replaced by free ones at start.
 
     `folder` holds all of the broker's files and belongs to `user` when the hub runs as root. `hosts` are the
-    names and addresses, besides localhost, by which devices reach the broker. `max_queued_bytes` bounds the
-    memory that waits for an ingest slot while the hub is down.
+    names and addresses, besides localhost, by which devices reach the broker. `max_connections` is how many they may
+    have, and `max_queued_bytes` bounds the memory that waits for an ingest slot while the hub is down.
     """
 
     folder: Path
@@ -43,6 +45,7 @@ class BrokerSettings:
     service_port: int = 0
     hosts: tuple[str, ...] = ()
     slots: int = 1
+    max_connections: int = 50_000
     max_queued_messages: int = 1_000_000
     max_queued_bytes: int = 512 * 1024 * 1024
     program: str = "mosquitto"
@@ -90,15 +93,16 @@ log_type information
 log_type subscribe
 connection_messages false
 
-{_listener(settings.device_port, settings.host, "device")}\
+{_listener(settings.device_port, settings.host, "device", settings.max_connections)}\
 crlfile revoked.pem
 
-{_listener(settings.service_port, "127.0.0.1", "service")}"""
+{_listener(settings.service_port, "127.0.0.1", "service", SERVICE_CONNECTIONS)}"""
 
 
-def _listener(port: int, host: str, kind: str) -> str:
+def _listener(port: int, host: str, kind: str, most: int) -> str:
     return f"""\
 listener {port} {host}
+max_connections {most}
 cafile {kind}-ca.pem
 certfile {kind}-server.pem
 keyfile {kind}-server.key

@@ -22,6 +22,7 @@ from typing import Final, NamedTuple, Protocol
 import structlog
 
 from hub.broker import commit
+from hub.broker.abuse.floods import Floods
 from hub.broker.arrivals import Uplink
 from hub.broker.commit import Outcome
 from hub.broker.devices import Devices
@@ -60,7 +61,8 @@ class Ingest:
     """One slot. `start` runs its thread, `stop` ends it.
 
     `now` gives ms since the epoch, `steady` s of a clock that is never set. `on_commit` is called on the slot's thread
-    after every commit, `on_arrivals` with the messages of it, refused ones included but for log lines.
+    after every commit, `on_arrivals` with the messages of it, refused ones included but for log lines, and `on_flood`
+    with the ids of devices that send far too much.
     `credentials` are read anew at each connection, so renewed files are taken up.
     """
 
@@ -74,6 +76,7 @@ class Ingest:
         steady: Callable[[], float] = time.monotonic,
         on_commit: Callable[[Summary], None] = lambda _summary: None,
         on_arrivals: Callable[[list[Uplink]], None] = lambda _arrivals: None,
+        on_flood: Callable[[list[str]], None] = lambda _device_ids: None,
     ) -> None:
         self._store = store
         self._settings = settings
@@ -81,9 +84,12 @@ class Ingest:
         self._now = now
         self._on_commit = on_commit
         self._on_arrivals = on_arrivals
+        self._on_flood = on_flood
+        self._floods = Floods(settings.fleet, random.Random())  # noqa: S311  (a sample to count)
         self._stopping = threading.Event()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._thread = threading.Thread(target=self._run, name=settings.name, daemon=True)
+        self._steady = steady
         self._observed = Observed(now, steady)
         self._store_refuses = False
         self._topics: Topics = {}
@@ -135,6 +141,7 @@ class Ingest:
 
     def _lost(self, problem: str) -> None:
         self._observed.end()
+        self._floods.forget()
         if not self._stopping.is_set():
             self.problem = problem
             _log.warning("ingest lost the broker", slot=self._settings.slot, reason=problem)
@@ -155,6 +162,7 @@ class Ingest:
                     self._commit(session)
                 if session.caught_up:
                     self._observed.begin()
+                    self._floods.begin(self._steady())
                 session.keep_alive()
             self._commit(session)
             session.disconnect()
@@ -167,6 +175,7 @@ class Ingest:
             outcome = self._write(entries)
         except (StoreBusy, StoreFull) as error:
             self._observed.end()
+            self._floods.forget()
             if not self._store_refuses:
                 self._store_refuses = True
                 _log.error(
@@ -181,6 +190,8 @@ class Ingest:
             _log.info("the store takes reports again", slot=self._settings.slot)
         session.acknowledge(len(entries))
         session.send_receipts(outcome.receipts)
+        if floods := self._floods.heard(entries, self._steady()):
+            self._on_flood(floods)
         self.taken += len(entries)
         self.refused += outcome.refused
         self._on_commit(Summary(len(entries), outcome.devices, outcome.releases))

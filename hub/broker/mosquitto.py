@@ -32,6 +32,7 @@ from typing import Final, Self
 import structlog
 
 from hub.broker import config, credentials
+from hub.broker.abuse.subscriptions import Subscriptions
 from hub.broker.config import BrokerSettings
 from hub.errors import SetupError
 from hub.identity.ca import Authorities
@@ -111,7 +112,8 @@ class Mosquitto:
     """The broker, from `start` to `stop`; also an async context manager.
 
     `now` gives seconds since the epoch, `revoked` the serials (hex) of withdrawn device certificates.
-    `on_intruder(client_id, filter)` is called on the event loop when a client subscribes where it may not.
+    `muted` gives the ids of devices whose publishes the broker refuses. `on_intruder(client_id, why)` is called on a
+    thread of the broker's when a client subscribes as it may not.
     `start` raises `SetupError` in one sentence.
     """
 
@@ -122,13 +124,16 @@ class Mosquitto:
         *,
         now: Callable[[], int],
         revoked: Callable[[], Iterable[str]] = tuple,
-        on_intruder: Callable[[str, str], None] = lambda _client, _filter: None,
+        muted: Callable[[], Iterable[str]] = tuple,
+        on_intruder: Callable[[str, str], None] = lambda _client, _why: None,
         backoff_seconds: float = 0.2,
     ) -> None:
         self._settings = settings
         self._authorities = authorities
         self._now = now
         self._revoked = revoked
+        self._muted = muted
+        self._subscriptions = Subscriptions(settings.fleet)
         self._on_intruder = on_intruder
         self._backoff = backoff_seconds
         self._locks: list[int] = []
@@ -196,7 +201,7 @@ class Mosquitto:
 
     def reload(self) -> None:
         """Renew what is due and let the broker read its files again, revoked certificates too; sessions stay."""
-        write_files(self._settings, self._authorities, now=self._now(), revoked=self._revoked())
+        self._write_files()
         if self._child is not None and self._child.is_alive():
             self._child.process.send_signal(signal.SIGHUP)
 
@@ -204,6 +209,10 @@ class Mosquitto:
         """Have the broker started again, which makes it give up what it took up at reloads; sessions are made anew."""
         if self._child is not None and self._child.is_alive():
             self._child.process.send_signal(signal.SIGTERM)
+
+    def _write_files(self) -> None:
+        revoked, muted = self._revoked(), self._muted()
+        write_files(self._settings, self._authorities, now=self._now(), revoked=revoked, muted=muted)
 
     async def _take_locks(self) -> None:
         folder = self._settings.folder
@@ -248,7 +257,7 @@ class Mosquitto:
 
     async def _launch(self) -> None:
         lock = self._locks[-1]
-        write_files(self._settings, self._authorities, now=self._now(), revoked=self._revoked())
+        self._write_files()
         self._running = False
         self._wake.clear()
         child = self._child = Child(command(self._settings), self._settings.folder, lock, self._heard)
@@ -304,11 +313,8 @@ class Mosquitto:
                 if line.startswith("mosquitto version") and line.endswith("running"):
                     self._running = True
                     self._loop.call_soon_threadsafe(self._wake.set)
-            elif not config.may_subscribe(self._settings.fleet, *subscription):
-                _log.warning(
-                    "client subscribed where it may not", device=subscription[0], filter=subscription[1]
-                )
-                self._loop.call_soon_threadsafe(self._on_intruder, *subscription)
+            elif why := self._subscriptions.offence(*subscription, time.monotonic()):
+                self._on_intruder(subscription[0], why)
 
 
 def _try_lock(descriptor: int) -> bool:
@@ -384,13 +390,18 @@ def prepare_folder(folder: Path, owner: tuple[int, int] | None) -> None:
 
 
 def write_files(
-    settings: BrokerSettings, authorities: Authorities, *, now: int, revoked: Iterable[str] = ()
+    settings: BrokerSettings,
+    authorities: Authorities,
+    *,
+    now: int,
+    revoked: Iterable[str] = (),
+    muted: Iterable[str] = (),
 ) -> None:
     """Write configuration, access list and TLS files. Paths are relative to the folder, the broker's working
     directory, so that its user needs no right on the folders above."""
     owner = broker_owner(settings)
     folder = settings.folder
-    access = acl.render(settings.fleet, settings.services)
+    access = acl.render(settings.fleet, settings.services, muted=muted)
     write_atomic(folder / "mosquitto.conf", config.render(settings).encode(), 0o600, owner=owner)
     write_atomic(folder / "acl", access.encode(), 0o600, owner=owner)
     serials = tuple(revoked)

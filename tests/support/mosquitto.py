@@ -63,6 +63,7 @@ class Broker:
         )
         self.log: list[str] = []
         self._revoked: tuple[str, ...] = ()
+        self._muted: tuple[str, ...] = ()
         self._child: mosquitto.Child | None = None
 
     def __enter__(self) -> Self:
@@ -113,16 +114,17 @@ class Broker:
         self._child.process.kill()
         self.stop()
 
-    def reload(self, revoked: Iterable[str]) -> None:
-        """Let the broker read which device certificates (serials) were withdrawn, as the hub does."""
+    def reload(self, revoked: Iterable[str], muted: Iterable[str] = ()) -> None:
+        """Let the broker read which device certificates (serials) were withdrawn and who is muted, as the hub does."""
         assert self._child is not None
-        self._revoked = tuple(revoked)
+        self._revoked, self._muted = tuple(revoked), tuple(muted)
         self._write_files()
         self._child.process.send_signal(signal.SIGHUP)
 
     def _write_files(self) -> None:
         now = int(time.time())
-        mosquitto.write_files(self.settings, self.authorities, now=now, revoked=self._revoked)
+        revoked, muted = self._revoked, self._muted
+        mosquitto.write_files(self.settings, self.authorities, now=now, revoked=revoked, muted=muted)
 
     def service_files(self, name: str) -> Credentials:
         """Paths of the TLS files of the hub's own connection `name`."""

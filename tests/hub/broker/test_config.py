@@ -73,3 +73,4 @@ def test_every_queue_is_finite(tmp_path: Path) -> None:
     assert int(lines["max_packet_size"]) > 64 * 1024
     assert int(lines["max_inflight_messages"]) > 0
     assert "message_size_limit" not in lines
+    assert text.count("max_connections ") == text.count("listener ") == 2

@@ -249,7 +249,7 @@ def test_a_client_that_subscribes_outside_its_topics_is_reported(tmp_path: Path)
         await until(lambda: seen)
 
     run(local(tmp_path), tmp_path, body, on_intruder=lambda client, text: seen.append((client, text)))
-    assert seen == [("nosy", "$share/guess/acme/v1/devices/+/up/status")]
+    assert seen == [("nosy", "subscribed to $share/guess/acme/v1/devices/+/up/status")]
 
 
 def test_a_queue_that_overflows_while_nobody_reads_it_is_told(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Clients that would take the broker, or ingest, from the others."""
