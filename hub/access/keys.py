@@ -20,7 +20,7 @@ from topics.fields import Name
 DAY_S: Final = 86_400
 FIRST: Final = "admin"
 """Id of the key that the hub makes at its first start and keeps in `admin.token`."""
-NOT_KEYS: Final = ("oidc:", "rule:")
+NOT_KEYS: Final = ("oidc:", "rule:", "device:")
 """How actors of other kinds begin: a key that is called like a person would pass for them in an approval."""
 
 
@@ -48,7 +48,13 @@ class ApiKeys:
         """Make a key. Its text is in this answer and nowhere else. Raises `Invalid` for a name of another kind."""
         if request.name.startswith(NOT_KEYS):
             raise Invalid(
-                f"A key's name begins neither with {' nor with '.join(NOT_KEYS)}: people and rules are named so.",
+                f"A key's name begins neither with {' nor with '.join(NOT_KEYS)}: others are named so.",
+                rule="name",
+            )
+        if not request.name.isprintable() or request.name != " ".join(request.name.split()):
+            # Two names that look the same would be two people to whoever reads the audit, and one more who approves.
+            raise Invalid(
+                "A key's name is in plain sight: no blanks around it and no characters that nobody sees.",
                 rule="name",
             )
         now, key_id, key = self._clock(), secrets.token_hex(6), f"fhkey_{secrets.token_urlsafe(32)}"

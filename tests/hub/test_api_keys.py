@@ -102,6 +102,14 @@ def test_a_key_that_makes_no_sense_is_not_made(world: World, body: dict[str, Any
     assert len(world.client.get("/api-keys").json()["items"]) == 1
 
 
+@pytest.mark.parametrize(
+    "name", ["rule:gate", "oidc:ann", "device:shop-1", " bob", "bob ", "bob\u200b", "b\u202eob"]
+)
+def test_a_key_passes_neither_for_somebody_else_nor_for_a_rule_or_a_device(world: World, name: str) -> None:
+    answer = world.client.post("/api-keys", json={"name": name})
+    assert (answer.status_code, answer.json()["rule"]) == (422, "name")
+
+
 @pytest.mark.parametrize("role", ROLES)
 def test_every_route_opens_for_its_least_role_and_no_lower_one(world: World, role: str) -> None:
     headers = bearer(key(world, role))
