@@ -1,0 +1,1 @@
+"""A real OpenID provider, and a browser that logs in at it."""
