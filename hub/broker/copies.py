@@ -66,8 +66,8 @@ def judge(boots: Sequence[Boot], known: tuple[Boot, int] | None, odd: Odd | None
     return False, odd
 
 
-def tell(tx: Tx, device_id: str, key: int, boots: Sequence[Boot], now: int) -> None:
-    """Write an event if heartbeats that are about to be taken in are of two agents. `now` in ms.
+def tell(tx: Tx, device_id: str, key: int, boots: Sequence[Boot], now: int) -> bool:
+    """Write an event if heartbeats that are about to be taken in are of two agents; return whether. `now` in ms.
 
     For heartbeats that came twice, late or out of order: those of two agents do.
     """
@@ -90,10 +90,11 @@ def tell(tx: Tx, device_id: str, key: int, boots: Sequence[Boot], now: int) -> N
             {"key": key, **odd._asdict()},
         )
     if not are_two:
-        return
+        return False
     told = tx.one(
         "SELECT 1 AS told FROM events WHERE device_id = :id AND kind = 'device.copied' AND at > :since LIMIT 1",
         {"id": device_id, "since": now - QUIET_MS},
     )
     if told is None:
         append(tx, Event(kind="device.copied", device_id=device_id, reason=REASON), rule("copies"), now)
+    return True

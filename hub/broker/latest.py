@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Final
 
-from hub.broker import copies, restarts
+from hub.broker import copies, restarts, restored
 from hub.broker.arrivals import Uplink
 from hub.broker.beats import Beats
 from hub.broker.devices import Device
@@ -106,9 +106,14 @@ def _one_by_one(tx: Tx, rows: _Rows, batch: Batch, keys: Mapping[str, int], know
     """Judge heartbeats that came twice, late or out of order, each by its number."""
     for device_id, beats in heartbeats_of(batch, keys.keys()).items():
         key = keys[device_id]
-        copies.tell(tx, device_id, key, [status.boot for status, _ in beats], now)
+        are_two = copies.tell(tx, device_id, key, [status.boot for status, _ in beats], now)
         row = known.get(key)
         latest = (row[1], row[2]) if row else None
+        start = (
+            None if are_two else restored.begin_anew(tx, device_id, key, [status for status, _ in beats], now)
+        )
+        if start is not None:
+            beats, latest = [beat for beat in beats if beat[0].boot == start], None
         state = rollups.unpack(row[3] if row else None)
         changed, passed = rollups.count(state, latest, [status for status, _ in beats], now // 1000)
         if not changed:
