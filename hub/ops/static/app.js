@@ -96,7 +96,7 @@ async function start() {
   addEventListener("online", () => live.again());
   addEventListener("hashchange", () => { show(); byId("main").focus({ preventScroll: true }); scrollTo(0, 0); });
   show();
-  live.start();
+  live.start(fleet.recent[0]?.n ?? 0);
 }
 
 start();

@@ -49,7 +49,7 @@ export function ring(parts, middle, under) {
  *   `top` is the end of the scale, `gap` (ms) what breaks the line
  */
 export function overTime(points, { what, format, top, from, to, gap }) {
-  const [width, height, left, bottom] = [640, 150, 46, 18];
+  const [width, height, left, bottom] = [420, 130, 50, 20];
   const highest = top ?? nice(Math.max(...points.map((point) => point.max), 1e-9));
   const x = (at) => left + ((at - from) / (to - from || 1)) * (width - left - 8);
   const y = (value) => 8 + (1 - Math.min(value / highest, 1)) * (height - bottom - 8);
@@ -72,7 +72,7 @@ export function overTime(points, { what, format, top, from, to, gap }) {
       s("path", { d: line(run, "mean"), class: "mean" }),
       run.length === 1 && s("circle", { cx: x(run[0].at), cy: y(run[0].mean), r: 2.5, class: "dot" }),
     ]),
-    ticks(from, to).map((tick) => s("text", { x: x(tick.at), y: height - 3, class: "scale middle" }, tick.label)));
+    ticks(from, to).map((tick) => s("text", { x: x(tick.at), y: height - 4, class: "scale middle" }, tick.label)));
 }
 
 function back(run, x, y) {

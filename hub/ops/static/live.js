@@ -12,7 +12,7 @@ const LONGEST_WAIT_MS = 10_000;
  */
 export class Live extends EventTarget {
   #api;
-  #last = null;
+  #last = "0";
   #running = null;
   #cut = null;
 
@@ -23,7 +23,9 @@ export class Live extends EventTarget {
     this.heard = null;
   }
 
-  start() {
+  /** Begins behind the event `after`: what came since the page asked for the newest is told as well. */
+  start(after) {
+    this.#last = String(after);
     this.#running ??= this.#run();
   }
 
@@ -56,7 +58,7 @@ export class Live extends EventTarget {
     this.#cut = () => abort.abort();
     let watchdog = setTimeout(() => abort.abort(), DEAD_MS);
     try {
-      const headers = { Accept: "text/event-stream", ...(this.#last === null ? {} : { "Last-Event-ID": this.#last }) };
+      const headers = { Accept: "text/event-stream", "Last-Event-ID": this.#last };
       const answer = await this.#api.open("events", { headers, signal: abort.signal });
       const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
       let text = "";

@@ -6,12 +6,13 @@ What a leader and a broker would do, judging, sealing and telling summaries, hap
 from __future__ import annotations
 
 import asyncio
+import itertools
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import uvicorn
 
@@ -40,7 +41,7 @@ class Stage(World):
 
     def open(self) -> None:
         """Answer on the port, from now on or again."""
-        config = http_config(self.app)
+        config = http_config(_prefixed(self.app))
         config.lifespan = "off"  # the test's own client has begun it already
         self._server = uvicorn.Server(config)
         listener = socket.create_server(("127.0.0.1", self.port))
@@ -74,10 +75,15 @@ class Stage(World):
             events.seal(tx)
         with self.store.read() as tx:
             found = summaries(tx, kit.FLEET, now=self.now, observed_since=self.observed_since)
-        if self._loop is not None:
+        if self._loop is not None and self._server is not None:
             for topic, state in found.items():
                 name = topic.partition("/summary/")[2]
                 self._loop.call_soon_threadsafe(self.streams.signal, name, state)
+
+    def go_on(self) -> None:
+        """Take a hub further that another stage has filled: what is reported now is new."""
+        self._counter = itertools.count(100_000)
+        self.tell()
 
     def drift(self, device_id: str, release: str) -> None:
         """Take in a drift that nobody repaired."""
@@ -106,12 +112,25 @@ class Stage(World):
         self.now = end
 
 
+def _prefixed(app: Any) -> Any:
+    """Answer below `/fleet-one/` as well, as a proxy would have it."""
+
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        if scope.get("path", "").startswith("/fleet-one/"):
+            path = scope["path"].removeprefix("/fleet-one")
+            scope = {**scope, "path": path, "raw_path": path.encode()}
+        await app(scope, receive, send)
+
+    return answer
+
+
 @contextmanager
 def stage(folder: Path) -> Iterator[Stage]:
     """Open a stage, with its root of trust, and end what it started."""
     made = Stage(folder)
     with made.client:
-        made.trust_root()
+        if made.client.get("/trust/roots/1").status_code == 404:
+            made.trust_root()
         made.open()
         try:
             yield made
