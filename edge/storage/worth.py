@@ -37,7 +37,7 @@ def superseded(reports: Sequence[Waiting]) -> set[int]:
 
     1. the begin of an attempt whose end is among them (the hub counts the device in by the end too);
     2. all but the newest look for drift, and all but the newest diagnostics;
-    3. all but the newest refusal of a document by the same check on the same topic.
+    3. all but the newest refusal of a document by the same check (whoever holds the broker chooses the topics).
     """
     said: set[Hashable] = set()
     gone = set()
@@ -75,7 +75,7 @@ def _subject(message: Durable | None) -> tuple[str, *tuple[Hashable, ...]] | Non
         case UpdateResult(state="downloading"):
             return "begin", message.release, message.attempt
         case UpdateResult(state="refused", release=None):
-            return "refused", message.topic, message.check
+            return "refused", message.check
         case Drift():
             return ("drift",)
         case Recovery(state="diagnostics"):

@@ -11,7 +11,7 @@ from edge.config import Paths
 from edge.storage import outbox, records, spool, state, worth
 from edge.storage.spool import Spool
 from edge.storage.state import NO_SPOOL, Pending, State
-from tests.edge.world import DESIRED_TOPIC, NOW, Box, build
+from tests.edge.world import DESIRED_TOPIC, FLEET, NOW, Box, build
 from tests.topics import kit
 from topics import codec
 from topics.documents import Command
@@ -58,8 +58,8 @@ SUPERSEDED = [
     pytest.param([stay("entered"), stay("left"), stay("entered")], set(), id="no stay in safe mode"),
     pytest.param(
         [refused("fleet"), refused("fleet"), refused("addressee"), refused("fleet", "u")],
-        {0},
-        id="all refusals by one check on one topic but the newest",
+        {0, 1},
+        id="all refusals by one check but the newest",
     ),
     pytest.param([ANSWER, ANSWER], set(), id="no answer to a command"),
     pytest.param([UNREADABLE, UNREADABLE], set(), id="not what cannot be read"),
@@ -183,6 +183,7 @@ def test_what_a_hostile_broker_makes_a_device_refuse_does_not_fill_its_disk(
     monkeypatch.setattr(outbox, "MAX_BYTES", 2_000)
     for number in range(200):
         box.hear(b"x%d" % number)
+        box.hear(b"x%d" % number, f"{FLEET}/v1/anything/{number}")
     held = box.memory.outbox
     assert outbox.size(held) + spool.held(box.spool.reports) < 5_000
     assert box.paths.memory.stat().st_size < 20_000
