@@ -20,7 +20,7 @@ from hub.errors import NotFound, RequestError, Unauthorised
 
 LOGIN: Final = "login"
 """Name of the cookie of a login that was begun."""
-HOME: Final = "/compliance/report?format=html"
+HOME: Final = "/"
 """Where a browser goes after a login that says nothing else."""
 
 

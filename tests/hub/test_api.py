@@ -12,6 +12,8 @@ from tests.hub.world import World, make_bundle
 from topics.schema import KINDS
 
 PUBLIC = {
+    "/",
+    "/ops/status",
     "/health/live",
     "/health/ready",
     "/trust/deployment-key",
