@@ -2,7 +2,7 @@
 
 PYTEST = .venv/bin/python -m pytest
 
-.PHONY: help setup demo chaos test test-all kills boot lab lint format clean
+.PHONY: help setup demo chaos test test-all kills fuzz audit boot lab lint format clean
 
 help:
 	@printf '%s\n' \
@@ -12,8 +12,10 @@ help:
 	  'make test           the tests, under five minutes' \
 	  'make test-all       the tests and the heavy part' \
 	  'make kills          the agent killed at every system call, and every call failing in every way' \
+	  'make fuzz          every reader of foreign bytes, guided by what they reach; SECONDS_EACH=60' \
+	  'make audit         known vulnerabilities in what constraints.txt installs; asks an advisory service' \
 	  'make boot           a Debian under systemd runs the units; root, QEMU and debootstrap' \
-  'make lab            ten power cuts in updates of such a machine; CUTS=500 SEED=7 JSON=1' \
+	  'make lab            ten power cuts in updates of such a machine; CUTS=500 SEED=7 JSON=1' \
 	  'make lint           ruff, mypy and the import layers' \
 	  'make format         let ruff format the code'
 
@@ -35,6 +37,15 @@ test-all: setup
 
 kills: setup
 	FLAGHOIST_KILLS=all $(PYTEST) -n 2 -rP tests/kills
+
+SECONDS_EACH ?= 60
+
+fuzz: setup
+	@for target in $$(.venv/bin/python -c 'from tests.fuzz.targets import TARGETS; print(*TARGETS)'); do \
+	  echo "$$target"; .venv/bin/python -m tests.fuzz $$target $(SECONDS_EACH) build/fuzz/$$target || exit 1; done
+
+audit:
+	@.ci/audit
 
 boot: setup
 	FLAGHOIST_BOOT=1 $(PYTEST) -m heavy tests/packaging/test_boot.py

@@ -166,7 +166,7 @@ def load_settings(root: Path, environ: Mapping[str, str] = os.environ) -> Settin
         chosen = msgspec.json.decode(path.read_bytes(), type=Settings)
     except FileNotFoundError:
         chosen = Settings()
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, ValueError, RecursionError, msgspec.MsgspecError) as error:
         raise NotReady(f"{path} cannot be used: {error}") from None
     names = {field.name: field.type for field in msgspec.structs.fields(Settings)}
     for variable, text in environ.items():

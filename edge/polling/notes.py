@@ -21,7 +21,7 @@ def read(paths: Paths) -> Standing:
     """Return what was kept; a file that is missing or torn by a power cut costs no more than trying anew."""
     try:
         return msgspec.json.decode(place(paths).read_bytes(), type=Standing)
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, ValueError, RecursionError, msgspec.MsgspecError):
         return Standing()
 
 

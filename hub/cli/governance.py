@@ -56,7 +56,7 @@ def add(file: Path, as_json: bool, hub: Hub) -> None:
     """
     try:
         body = msgspec.json.decode(read_small(file, "a policy", limit=LIMIT), type=dict[str, Any])
-    except msgspec.MsgspecError as error:
+    except (ValueError, RecursionError, msgspec.MsgspecError) as error:
         raise click.UsageError(f"{file} is not a JSON object ({error}); see --help for an example") from None
     if body.get("kind") not in get_args(Kind):
         raise click.UsageError(

@@ -210,7 +210,7 @@ def read_generations(folder: Path) -> Generations:
         return msgspec.json.decode(path.read_bytes(), type=Generations)
     except FileNotFoundError:
         return Generations()
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, ValueError, msgspec.MsgspecError) as error:
         raise SetupError(f"{path} cannot be used ({error}); restore it from a backup") from None
 
 
