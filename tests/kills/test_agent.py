@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import random
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -86,7 +87,7 @@ class Station:
             ending = self.nursery.kill_at(place, copy.command(self.verb), self.until(copy))
             # In how many pieces the network brings what comes, and so what follows it, is not always the same.
             assert ending.killed or ending.code == 0, ending
-            wait_until(lambda: not working_in(copy.paths.root), what="the end of the update process")
+            wait_until(lambda: is_left_alone(copy.paths.root), what="the end of the update process")
             copy.whole()
             for _ in range(10):
                 again = self.nursery.run(copy.command(self.verb), until=self.until(copy))
@@ -126,6 +127,16 @@ def working_in(folder: Path) -> list[int]:
         if str(folder) in (process.info["cmdline"] or []) and process.info["status"] != psutil.STATUS_ZOMBIE:
             found.append(process.pid)
     return found
+
+
+def is_left_alone(folder: Path) -> bool:
+    """Whether nobody works in a state directory: no process of its own, and no copy of one, which holds its lock."""
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return not working_in(folder)
 
 
 def lose_memory(copy: Copy) -> None:
