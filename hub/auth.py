@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from litestar.handlers import BaseRouteHandler
 from hub.access.gate import SESSION, Gate
 from hub.access.keys import FIRST, digest
 from hub.caller import Caller
-from hub.errors import Forbidden, SetupError, Unauthorised
+from hub.errors import Forbidden, RequestError, SetupError, Unauthorised, Unavailable
 from hub.identity.files import read_private, write_atomic
 from hub.identity.gateway import Gateways
 from hub.identity.replays import Replays
@@ -65,6 +66,19 @@ class Authenticator:
         if token.count(".") == 2 and self._gate.is_for(token):
             return await self._gate.bearer(token, request_id)
         return self.caller(header, request_id)
+
+    async def still(self, scope: Any) -> bool:
+        """Whether who was identified by a request would be now. To look is no use of a session: it may run out."""
+        try:
+            if self._gate is not None and "session" in scope["state"]:
+                self._gate.sessions.find(scope["state"]["session"].text, "")
+            else:
+                await self.identify(scope)
+        except Unavailable:
+            return True
+        except RequestError:
+            return False
+        return True
 
     def credentials(self, scope: Any) -> str:
         """Return the text by which `identify` knows who asks, "" without any."""
@@ -117,7 +131,7 @@ def guard(
     """Return the guard of every route: it puts the caller into `connection.state.caller` or refuses.
 
     A route with `opt["counted"]` False is not throttled: what a probe asks for, and bundles file by file, which have
-    a ceiling of their own.
+    a ceiling of their own. One with `opt["stream"]` is left `state.still`, which says whether its reader still may.
 
     It reads one row by its key, which takes less than a thread to read it in.
     """
@@ -152,6 +166,8 @@ def guard(
             # The body is kept by the request, for the handler.
             authenticator.check_post(_authorization(connection.scope), await connection.body())
         state["caller"] = caller
+        if handler.opt.get("stream"):
+            state["still"] = partial(authenticator.still, connection.scope)
 
     return check
 

@@ -25,7 +25,7 @@ class LiveController(Controller):
     path = "/"
     tags = ["telemetry"]  # noqa: RUF012  (litestar reads it from the class)
 
-    @get("/events", opt={"access": "viewer"})
+    @get("/events", opt={"access": "viewer", "stream": True})
     async def everything(
         self, request: AnyRequest, streams: NamedDependency[Streams], after: FromQuery[int | None] = None
     ) -> Stream:
@@ -35,7 +35,7 @@ class LiveController(Controller):
         """
         return await _stream(request, streams, after, Filter())
 
-    @get("/devices/{device_id:str}/events", opt={"access": "device"})
+    @get("/devices/{device_id:str}/events", opt={"access": "device", "stream": True})
     async def device(
         self,
         request: AnyRequest,
@@ -64,7 +64,9 @@ async def _stream(request: AnyRequest, streams: Streams, after: int | None, abou
     begin = int(text) if text else after
     if begin is None:
         begin = await asyncio.to_thread(streams.last)
-    return Stream(streams.follow(begin, about), media_type="text/event-stream", headers=_HEADERS)
+    # A device's own stream ends by what is told of it.
+    may = None if request.state.caller.role == "device" else request.state.still
+    return Stream(streams.follow(begin, about, may), media_type="text/event-stream", headers=_HEADERS)
 
 
 def _role_of(store: Store, device_id: str, itself: bool) -> str:

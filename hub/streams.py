@@ -7,7 +7,7 @@ Signals (`summary`) have no id: they tell a state, and the next one of the same 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final
 
 import msgspec
@@ -29,6 +29,10 @@ class TooManyStreams(RequestError):  # noqa: N818  (named by outcome)
 
 ENDS: Final = ("device.revoked", "device.deleted", "device.registered_again")
 """What ends a device's own stream: whoever opened it is that device no longer."""
+
+
+RIGHTS: Final = frozenset({"session.ended", "api_key.revoked"})
+"""What may have taken from an operator the right to read on."""
 
 
 class Filter(msgspec.Struct, frozen=True):
@@ -109,15 +113,27 @@ class Streams:
                 rule="streams",
             )
 
-    async def follow(self, after: int, about: Filter) -> AsyncIterator[bytes]:
-        """Yield SSE text from the entry after number `after` on, until the hub stops."""
+    async def follow(
+        self, after: int, about: Filter, may: Callable[[], Awaitable[bool]] | None = None
+    ) -> AsyncIterator[bytes]:
+        """Yield SSE text from the entry after number `after` on, until the hub stops.
+
+        Whoever opened it is asked for by `may`, before what may have taken their right is told, and every `PING_S`.
+        """
         self.open += 1
-        told = 0
+        told, clock = 0, asyncio.get_running_loop().time
+        asked_at = clock()
         try:
             yield b"retry: 2000\n\n"
             while not self._closing:
                 grown = self._grown
                 rows = await asyncio.to_thread(self._after, after)
+                if may is not None and (
+                    clock() >= asked_at + PING_S or any(row["kind"] in RIGHTS for row in rows)
+                ):
+                    asked_at = clock()
+                    if not await may():
+                        return
                 for row in rows:
                     after = row["n"]
                     if about.takes(row):
