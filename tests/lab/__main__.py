@@ -55,10 +55,11 @@ def play(bench: Bench, updates: list[list[judge.Cut]], rows: list[Row]) -> None:
         new = bench.offer(sequence)
         since = time.monotonic()
         for cut in cuts:
-            after, during = bench.cut(cut, since)
-            seen = bench.heard("boot")
+            after = bench.cut(cut, since)
+            last, seen = bench.heard(), bench.heard("boot")
             if cut.again and seen is not None:
                 rows[-1].look(seen, old, new)
+            during = "booting" if last is None else judge.stand(last, new)
             rows.append(Row(cut.number, new, after, during))
             bench.tell(f"cut {cut.number}: {new}, after {after} s, {during}")
             since = bench.power_on()

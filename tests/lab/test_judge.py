@@ -101,3 +101,16 @@ def test_a_record_of_the_hub_that_is_wrong_is_a_fault(
 )
 def test_an_ending_is_told_in_words(found: dict[str, Any], end: dict[str, Any], said: str) -> None:
     assert judge.ending(found, end, "new") == said
+
+
+@pytest.mark.parametrize(
+    ("seen", "said"),
+    [
+        pytest.param(GOOD, "downloading", id="under way"),
+        pytest.param(AFTER, "committed", id="done"),
+        pytest.param(GOOD | {"update": "old", "state": "committed"}, "not begun", id="of the update before"),
+        pytest.param(GOOD | {"update": None, "state": None}, "not begun", id="none yet"),
+    ],
+)
+def test_where_an_update_stands_is_told_of_no_other(seen: dict[str, Any], said: str) -> None:
+    assert judge.stand(seen, "new") == said
