@@ -90,6 +90,7 @@ async function start() {
   auth.onRefused(() => location.reload());
   byId("fleet-name").textContent = fleet.overview.fleet;
   byId("who").textContent = `${fleet.caller.name} (${fleet.caller.role})`;
+  byId("leave").textContent = auth.hasToken ? "Forget token" : "Log out";
   byId("leave").hidden = false;
   live.addEventListener("state", showLive);
   setInterval(() => live.state === "stale" && showLive(), 1000);

@@ -45,14 +45,15 @@ export function ring(parts, middle, under) {
 /**
  * Returns a line over time with its mean and highest.
  * @param {{ at: number, mean: number, max: number }[]} points in the order of time (ms)
- * @param {{ what: string, format: (value: number) => string, top?: number, from: number, to: number, gap: number }} options
- *   `top` is the end of the scale, `gap` (ms) what breaks the line
+ * @param {{ what: string, format: (value: number) => string, top: number, from: number, to: number, gap: number }} options
+ *   `top` is where the scale ends unless a reading is higher, `gap` (ms) what breaks the line
  */
 export function overTime(points, { what, format, top, from, to, gap }) {
   const [width, height, left, bottom] = [420, 130, 50, 20];
-  const highest = top ?? nice(Math.max(...points.map((point) => point.max), 1e-9));
+  const most = Math.max(...points.map((point) => point.max));
+  const highest = most <= top ? top : nice(most);
   const x = (at) => left + ((at - from) / (to - from || 1)) * (width - left - 8);
-  const y = (value) => 8 + (1 - Math.min(value / highest, 1)) * (height - bottom - 8);
+  const y = (value) => 8 + (1 - value / highest) * (height - bottom - 8);
   const runs = [];
   for (const point of points) {
     const last = runs.at(-1)?.at(-1);
@@ -61,7 +62,7 @@ export function overTime(points, { what, format, top, from, to, gap }) {
   }
   const line = (run, key) => run.map((point, index) => `${index ? "L" : "M"}${x(point.at).toFixed(1)} ${y(point[key]).toFixed(1)}`).join("");
   const latest = points.at(-1);
-  const said = latest ? `${what}: ${format(latest.mean)} at the end, ${format(Math.max(...points.map((point) => point.max)))} at the highest` : what;
+  const said = latest ? `${what}: ${format(latest.mean)} at the end, ${format(most)} at the highest` : what;
   return s("svg", { viewBox: `0 0 ${width} ${height}`, class: "plot", role: "img", "aria-label": said },
     [0, 0.5, 1].map((each) => [
       s("line", { x1: left, x2: width - 8, y1: y(each * highest), y2: y(each * highest), class: "gridline" }),

@@ -25,7 +25,7 @@ function stop(progress, segment) {
     h("div", { class: "road-bar", role: "img", "aria-label": `offered to ${share(segment.share_basis_points)} of ${segment.segment}` },
       h("span", { class: "road-fill", style: { width: `${segment.share_basis_points / 100}%` } })),
     h("p", {}, h("b", {}, share(segment.share_basis_points)), " offered",
-      isReached && [" · ", h("b", {}, `${segment.expected_exact ? "" : "about "}${number(segment.expected)}`), " devices"]),
+      isReached && [" · ", !segment.expected_exact && "about ", h("b", {}, number(segment.expected)), segment.expected === 1 ? " device" : " devices"]),
     isReached && [
       stacked([...parts, { name: "awaited", label: "to come", value: left }], `outcomes in ${segment.segment}`),
       h("ul", { class: "legend small" }, [...parts, { name: "awaited", label: "to come", value: left }].filter((each) => each.value).map((each) =>

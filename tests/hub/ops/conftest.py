@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -72,16 +72,21 @@ def open_page(chromium: Any) -> Iterator[Open]:
         width: int = 1280,
         scheme: str = "light",
         prefix: str = "",
+        cookies: Mapping[str, str] | None = None,
     ) -> Any:
         context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
         contexts.append(context)
         context.set_default_timeout(WAIT_MS)
+        context.add_cookies(
+            [{"name": name, "value": text, "url": hub.url} for name, text in (cookies or {}).items()]
+        )
         page = context.new_page()
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("console", lambda message: _note(complaints, message))
         page.goto(f"{hub.url}{prefix}#/{view}")
-        page.fill("#token", token or hub.token)
-        page.press("#token", "Enter")
+        if not cookies:
+            page.fill("#token", token or hub.token)
+            page.press("#token", "Enter")
         page.wait_for_selector("#live[data-state=live]")
         return page
 

@@ -20,6 +20,7 @@ from hub import events
 from hub.app import http_config
 from hub.streams import Streams
 from hub.summaries import summaries
+from tests.hub.access.issuer import Issuer
 from tests.hub.world import World
 from tests.support.ports import held_port
 from tests.topics import kit
@@ -29,10 +30,10 @@ from topics.messages import Drift, DriftItem, Presence, Probes
 class Stage(World):
     """A world with an address."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder, own_application=True)
+    def __init__(self, folder: Path, issuer: Issuer | None = None) -> None:
         self.port = held_port()
         self.url = f"http://127.0.0.1:{self.port}/"
+        super().__init__(folder, own_application=True, public_url=self.url[:-1], issuer=issuer)
         self.streams: Streams = self.app.dependencies["streams"].dependency()  # type: ignore[union-attr]
         self.store.on_commit(self.streams.wake)
         self._server: uvicorn.Server | None = None
@@ -125,9 +126,9 @@ def _prefixed(app: Any) -> Any:
 
 
 @contextmanager
-def stage(folder: Path) -> Iterator[Stage]:
+def stage(folder: Path, issuer: Issuer | None = None) -> Iterator[Stage]:
     """Open a stage, with its root of trust, and end what it started."""
-    made = Stage(folder)
+    made = Stage(folder, issuer)
     with made.client:
         if made.client.get("/trust/roots/1").status_code == 404:
             made.trust_root()

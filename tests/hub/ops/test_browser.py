@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ from typing import Any
 import pytest
 
 from tests.benchmarks import registered
+from tests.hub.access.browsing import Browser
+from tests.hub.access.issuer import Issuer
 from tests.hub.ops.conftest import WAIT_MS, Open
 from tests.hub.ops.showcase import HOSTILE
-from tests.hub.ops.stage import Stage
+from tests.hub.ops.stage import Stage, stage
 from tests.hub.test_api_keys import key
 
 pytestmark = pytest.mark.heavy
@@ -76,7 +79,7 @@ def test_an_empty_fleet_says_how_to_begin(empty: Stage, open_page: Open) -> None
     page.wait_for_selector("text=No device matches.")
 
 
-def test_a_wrong_token_is_refused_in_words(empty: Stage, open_page: Open, chromium: Any) -> None:
+def test_a_wrong_token_is_refused_in_words(empty: Stage, chromium: Any) -> None:
     context = chromium.new_context()
     page = context.new_page()
     page.set_default_timeout(WAIT_MS)
@@ -198,6 +201,38 @@ def test_a_viewer_sees_everything_and_is_told_what_they_may_not(acme: Stage, ope
     show(page, "trouble")
     page.wait_for_selector(".why-not:has-text('orders need operator')")
     assert all(button.is_disabled() for button in page.query_selector_all(".head .actions [data-key^=order]"))
+
+
+def test_who_logged_in_needs_no_token_and_logs_out(filled: Path, tmp_path: Path, open_page: Open) -> None:
+    """By the session's cookie, each change with its CSRF token."""
+    issuer = Issuer()
+    shutil.copytree(filled, tmp_path / "hub")
+    with stage(tmp_path / "hub", issuer) as hub:
+        hub.go_on()
+        browser = Browser(hub, issuer)
+        browser.log_in(groups=["fleet-operators"])
+        page = open_page(hub, f"rollouts/{SECOND}", cookies=browser.cookies)
+        assert "(operator)" in page.inner_text("#who")
+        assert page.is_disabled('[data-key="act-promote"]')
+        page.click('[data-key="act-pause"]')
+        page.click('[data-key="confirm"]:not([disabled])')
+        page.wait_for_selector("#release-state:text-is('paused')")
+        assert browser.request("GET", "/session").status_code == 200
+        with page.expect_request("**/logout") as left:
+            page.click("#leave:has-text('Log out')")
+        assert left.value.response().status == 200
+        assert browser.request("GET", "/session").status_code == 401
+
+
+def test_a_hub_with_a_provider_offers_to_log_in(tmp_path: Path, chromium: Any) -> None:
+    with stage(tmp_path, Issuer()) as hub:
+        context = chromium.new_context()
+        page = context.new_page()
+        page.set_default_timeout(WAIT_MS)
+        page.goto(hub.url)
+        page.wait_for_selector("a.button:text-is('Log in')")
+        assert page.get_attribute("a.button", "href") == "login?next=/"
+        context.close()
 
 
 def test_the_grid_goes_by_keyboard_and_opens_a_device(acme: Stage, open_page: Open) -> None:
