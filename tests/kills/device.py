@@ -52,7 +52,7 @@ class Task:
         return self.new if self.state == "committed" else OLD
 
 
-def _offered(built: Built, add: Callable[[Source, Built], object] = Source.add) -> Callable[[Box], bytes]:
+def offered(built: Built, add: Callable[[Source, Built], object] = Source.add) -> Callable[[Box], bytes]:
     def begin(box: Box) -> bytes:
         assert box.source is not None
         add(box.source, built)
@@ -65,7 +65,7 @@ def _third_failure(box: Box) -> bytes:
     for sequence in (11, 12):
         box.offer(build(sequence, SHARED | {"files/fail-activate": b""}))
     box.receipt_all()
-    return _offered(THIRD)(box)
+    return offered(THIRD)(box)
 
 
 def _go_back(box: Box) -> bytes:
@@ -109,10 +109,10 @@ WHOLE, CHANGED = build(10, SHARED), build(13, SHARED | {"files/lib/4.bin": CHANC
 BAD = build(14, SHARED | {"files/fail-probe": b""})
 THIRD = build(15, SHARED | {"files/fail-activate": b""})
 TASKS: Final = (
-    Task("a whole bundle", _offered(WHOLE), WHOLE),
-    Task("file by file", _offered(CHANGED, blobs.offer), CHANGED),
+    Task("a whole bundle", offered(WHOLE), WHOLE),
+    Task("file by file", offered(CHANGED, blobs.offer), CHANGED),
     Task("back to the release before", _go_back, OLDER),
-    Task("a release that fails", _offered(BAD), BAD, "rolled_back"),
+    Task("a release that fails", offered(BAD), BAD, "rolled_back"),
     Task("into safe mode", _third_failure, THIRD, "rolled_back"),
     Task("repair", _repair, OLD, "committed", DESIRED_TOPIC, {("drift", ""): 1}, (f"rollback {OLD.id}",)),
 )
