@@ -7,7 +7,9 @@ be reached; 5 not trusted; 130 ended from the keyboard.
 from __future__ import annotations
 
 import importlib
+import os
 import sys
+from typing import NoReturn
 
 from edge.config import Paths
 from edge.errors import EdgeError, NotReady
@@ -48,5 +50,21 @@ def main(argv: list[str] | None = None) -> int:
         return 130
 
 
+def program() -> NoReturn:
+    """Be the command, as a process of its own.
+
+    Ends without taking the interpreter apart, a sixth of what `once` costs: nothing waits to be written by then, since
+    whatever matters is on disk before the power may fail.
+    """
+    code = main()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:  # as when it was closed before the start
+                stream.flush()
+        except OSError:
+            code = code or EdgeError.exit_code
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    raise SystemExit(main())
+    program()

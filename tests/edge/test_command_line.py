@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -145,3 +147,23 @@ def test_an_argument_that_is_no_text_is_one_sentence(tmp_path: Path) -> None:
     )
     assert done.returncode == 3
     assert done.stderr.count(b"\n") == 1 and b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("code", "out", "ended"),
+    [
+        pytest.param(0, subprocess.PIPE, 0, id="done"),
+        pytest.param(4, subprocess.PIPE, 4, id="not reached"),
+        pytest.param(0, "/dev/full", 1, id="what it says cannot be written"),
+        pytest.param(4, "/dev/full", 4, id="nor can what failed"),
+    ],
+)
+def test_the_program_ends_with_all_that_it_said_written(code: int, out: int | str, ended: int) -> None:
+    """It ends without Python's own tidying up, which writes what waits."""
+    does = f"import edge.main; edge.main.main = lambda: print('said') or {code}; edge.main.program()"
+    command = [sys.executable, "-c", does]
+    waits = {name: text for name, text in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with contextlib.ExitStack() as stack:
+        target = stack.enter_context(Path(out).open("w")) if isinstance(out, str) else out
+        done = subprocess.run(command, stdout=target, env=waits, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (ended, "said\n" if out == subprocess.PIPE else None)
