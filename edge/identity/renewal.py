@@ -4,7 +4,8 @@ The agent asks by a file and has the update process started, which fetches and i
 Rules:
 
 1. It is due by its own dates (`topics.renewal.due_at`), by the best that is known of the time.
-2. It is due when the signed desired state names other CAs than those that the broker is known by here.
+2. It is due when the signed desired state names other CAs than those that the broker is known by here. All devices
+   hear of it at one moment, so each waits for a random part of `SPREAD` times `retry_base_seconds`.
 3. It is due when a connection failed over a certificate: the broker may show one by a CA that this device, asleep for
    years, has never heard of.
 4. After a try that failed the next one waits, with full jitter, twice as long each time. A try by rule 3 never follows
@@ -32,6 +33,7 @@ from topics.renewal import due_at
 LOOK: Final = 900.0
 """Seconds between two looks at the dates; they are counted in weeks, and nobody is woken for a look."""
 PAUSE: Final = 600.0
+SPREAD: Final = 10.0
 TOLERATED: Final = 2
 """Tries that may fail before the device's health is `degraded`: a hub may be away for an hour."""
 _BLAMED: Final = ("certificate", "CERTIFICATE", "unknown ca")
@@ -141,17 +143,18 @@ class Renewal:
         self._held = self._look()
         self._note = read(paths)
         self._next = self._no_sooner = 0.0
-        self._wanted: Sequence[str] = ()
+        self._wanted: tuple[str, ...] = ()
         self._asked = False
 
     def turned(self, agent: Agent, *, busy: bool) -> None:
         """Ask for a renewal when it is due; `busy` says that the update process is at something else."""
         agent.trouble = self._note.problem if self._note.tries > TOLERATED else ""
         desired = agent.beliefs.desired
-        wanted = desired.desired.cas if desired else ()
+        wanted = tuple(desired.desired.cas) if desired else ()
         now = self._steady()
         if wanted != self._wanted:
-            self._wanted, self._next = wanted, now
+            spread = SPREAD * self._settings.retry_base_seconds
+            self._wanted, self._next = wanted, now + self._dice() * spread
         if busy or now < self._next or self._held is None:
             return
         self._next = now + LOOK

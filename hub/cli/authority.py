@@ -76,3 +76,5 @@ def _show(item: dict[str, Any], *, as_json: bool) -> None:
     ]
     output.table(["sha256", "ends", "shown by the broker"], rows)
     output.remark(f"{item.get('state')}; devices that do not know the newest yet: {item.get('waiting')}")
+    if item.get("missing"):
+        output.remark(f"among them {', '.join(item['missing'])}")

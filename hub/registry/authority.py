@@ -25,6 +25,9 @@ _KINDS: Final[dict[Step, str]] = {
     "switch": "ca.switched",
     "retire": "ca.retired",
 }
+_WAITING: Final = "FROM devices WHERE revoked_at IS NULL AND ca_confirmed <> :newest"
+SHOWN: Final = 20
+"""Devices that do not know the newest CA, as far as they are named."""
 _STATES: Final[dict[Step, str]] = {"announce": "settled", "switch": "announced", "retire": "switched"}
 _log = structlog.get_logger("hub.authority")
 
@@ -86,13 +89,22 @@ class AuthorityRenewal:
             "serving": _shown(authorities.serving),
             "trusted": [_shown(authority) for authority in authorities.trusted],
             "waiting": standing.waiting if replacing else 0,
+            "missing": self._missing() if replacing else [],
         }
+
+    def _missing(self) -> list[str]:
+        with self._store.read() as tx:
+            rows = tx.all(
+                f"SELECT device_id {_WAITING} ORDER BY device_id LIMIT :most",
+                {"newest": self._authorities.device.sha256, "most": SHOWN},
+            )
+        return [row["device_id"] for row in rows]
 
     def _standing(self) -> Standing:
         authorities = self._authorities
         with self._store.read() as tx:
             row = tx.one(
-                "SELECT COUNT(*) AS waiting FROM devices WHERE revoked_at IS NULL AND ca_confirmed <> :newest",
+                f"SELECT COUNT(*) AS waiting {_WAITING}",
                 {"newest": authorities.device.sha256},
             )
         return Standing(
@@ -107,8 +119,8 @@ class AuthorityRenewal:
         self._authorities.change(
             rotation.after(self._authorities.generations, taken, now // 1000), now // 1000
         )
-        # The broker first: it must take certificates by a CA before a device can have one.
-        self._reload()
+        if taken == "switch":
+            self._reload()
         if taken == "retire":
             # Mosquitto takes up a CA at a reload, and gives none up.
             self._restart()
@@ -126,6 +138,8 @@ class AuthorityRenewal:
             known = named_cas(tx)
         if known == wanted:
             return
+        # The broker first: it must take certificates by a CA before a device can have one.
+        self._reload()
         with self._store.write() as tx:
             tx.execute(
                 "INSERT INTO meta (key, value) VALUES (:key, :value) "

@@ -71,7 +71,7 @@ def held(state: Path) -> str:
 @pytest.mark.heavy
 def test_a_new_ca_reaches_a_running_device_and_one_that_slept_through_it_comes_back(fleet: Fleet) -> None:
     running, asleep = (
-        fleet.enrol(name, "canary", transport="mqtt", backoff_cap_seconds=1.0)
+        fleet.enrol(name, "canary", transport="mqtt", backoff_cap_seconds=1.0, retry_base_seconds=0.1)
         for name in ("running", "asleep")
     )
     fleet.start(running)

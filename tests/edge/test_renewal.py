@@ -316,14 +316,19 @@ def test_a_renewal_that_went_well_is_told_once_and_ends_the_trouble(hub: Hub, cl
     assert (agent.starts, agent.trouble) == (1, "")
 
 
-def test_another_ca_in_the_desired_state_is_asked_for_at_once(hub: Hub, clock: Clock) -> None:
+def test_another_ca_in_the_desired_state_is_asked_for_at_a_moment_of_the_devices_own(
+    hub: Hub, clock: Clock
+) -> None:
     fetch(hub)
     agent, due = Carrier(), looking(hub, clock)
     due.turned(agent, busy=False)
-    assert agent.starts == 0
     agent.cas = [hub.authority.sha256, "d" * 64]
-    due.turned(agent, busy=False)
-    assert agent.starts == 1
+    waited = 0
+    while not agent.starts:
+        due.turned(agent, busy=False)
+        clock.now += 10
+        waited += 10
+    assert waited == pytest.approx(renewal.SPREAD * 60, abs=20), "all of it, by these dice"
 
 
 def test_a_connection_that_failed_over_a_certificate_has_it_renewed_and_not_again_at_each_failure(

@@ -65,6 +65,7 @@ def test_a_new_ca_reaches_every_device_before_the_broker_shows_it(world: World) 
     announced = order(world, "announce").json()
     new = world.authorities.device.sha256
     assert (announced["state"], announced["waiting"], announced["serving"]["sha256"]) == ("announced", 2, old)
+    assert announced["missing"] == ["a", "b"]
     assert world.broker_told == ["reload"]
     for name in held:
         assert world.desired(name).cas == [old, new]
@@ -86,7 +87,7 @@ def test_a_new_ca_reaches_every_device_before_the_broker_shows_it(world: World) 
     world.now += TOKENS * 1000
     world.authority_renewal.look()
     assert [one.sha256 for one in world.authorities.trusted] == [new]
-    assert world.broker_told == ["reload", "reload", "reload", "restart"]
+    assert world.broker_told == ["reload", "reload", "restart", "reload"]
     assert world.desired("a").cas == [new]
     assert opened(ask(world, "a", held["a"], cas=[old, new]), "a").ca_pem == world.authorities.device.pem
     shown = world.client.get("/trust/ca").json()
@@ -123,7 +124,7 @@ def test_a_ca_whose_key_was_stolen_goes_in_three_orders_and_nobody_is_left_behin
         assert (refused.status_code, refused.json()["rule"]) == (409, "ca_waiting")
         assert "the new CA: 1." in refused.json()["detail"]
         assert order(world, step, leave_behind=True).json()["state"] == state
-    assert world.broker_told[-1] == "restart"
+    assert "restart" in world.broker_told
     assert world.desired(device).cas == [world.authorities.device.sha256]
     refused = world.register("b", token)
     assert (refused.status_code, refused.json()["rule"]) == (401, "token_ca")
@@ -138,6 +139,7 @@ def test_a_step_that_was_broken_off_is_finished(world: World) -> None:
     )
     assert world.desired("a").cas == []
     world.authority_renewal.look()
+    assert world.broker_told == ["reload"]
     assert world.desired("a").cas == [one.sha256 for one in world.authorities.trusted]
 
 
