@@ -29,6 +29,7 @@ from tests.edge.world import DEVICE, FLEET, Box
 from tests.support.ports import held_port
 from topics import codec, devicetoken
 from topics.errors import DecodeError
+from topics.heard import HEADER
 
 KEY = SigningKey(b"\x05" * 32)
 DAY = 86_400
@@ -40,6 +41,7 @@ class Hub:
     def __init__(self) -> None:
         self.ahead = 0
         self.revoked = False
+        self.documents = ""
         self.media_type = "text/plain; charset=utf-8"
         self.requests: list[dict[str, str]] = []
         self.connections: set[Any] = set()
@@ -61,6 +63,8 @@ class Hub:
                 self.send_response_only(hub.status(self.headers["Authorization"].split()[1]))
                 self.send_header("Date", email.utils.formatdate(hub.now, usegmt=True))
                 self.send_header("Content-Type", hub.media_type)
+                if hub.documents:
+                    self.send_header(HEADER, hub.documents)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
@@ -137,6 +141,21 @@ def test_questions_are_asked_as_the_device_on_one_connection(hub: Hub, exchange:
     assert (got["line"], got["If-None-Match"]) == ("GET /devices/a/desired HTTP/1.1", '"ab"')
     assert (posted["line"], posted["Content-Type"]) == ("POST /telemetry/status HTTP/1.1", codec.MSGPACK)
     assert len(hub.connections) == 1
+
+
+@pytest.mark.parametrize(
+    ("said", "heard"),
+    [
+        pytest.param("", "", id="nothing"),
+        pytest.param("0f" * 16, "0f" * 16, id="a word"),
+        pytest.param("x" * 10_000, "x" * 64, id="more than any word has"),
+    ],
+)
+def test_what_the_hub_says_of_its_documents_is_handed_on(
+    hub: Hub, exchange: Exchange, said: str, heard: str
+) -> None:
+    hub.documents = said
+    assert ask(exchange, Ask("/telemetry/status", 1000, b"\x80")).documents == heard
 
 
 def test_a_clock_that_is_wrong_is_corrected_by_the_hubs(hub: Hub, exchange: Exchange) -> None:
