@@ -1,4 +1,7 @@
-"""Presence of many devices at once, as SQL: the rule of `hub.registry.rules.presence`; a test holds the two together.
+"""How many devices stand at once, as SQL.
+
+`PRESENCE` is the rule of `hub.registry.rules.presence`; a test holds the two together. `IN_SAFE_MODE` is what a device
+says, what it was ordered, and what it is held back for until it is known to be well.
 
 For queries over `devices` with `device_latest` and `presence` joined, and `:now` in ms.
 """
@@ -23,4 +26,7 @@ CASE
     WHEN presence.state = 'sleeping' THEN 'sleeping'
     ELSE 'online'
 END
+"""
+IN_SAFE_MODE: Final = """
+devices.safe_mode = 'on' OR devices.quarantine_rule = 'safe_mode' OR COALESCE(device_latest.safe_mode, 0) = 1
 """

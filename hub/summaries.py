@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from hub.deployment import counts
 from hub.deployment.manifests import policy_of
-from hub.presence import PRESENCE, PRESENCES
+from hub.presence import IN_SAFE_MODE, PRESENCE, PRESENCES
 from hub.recovery.alerts import quarantine_alerts
 from hub.store import Tx
 from topics.channels import BY_NAME
@@ -19,7 +19,8 @@ from topics.trust import ROOT_WARNING_MS
 
 _COUNTS: Final = f"""
 SELECT devices.role, devices.segment, {PRESENCE} AS presence, COALESCE(device_latest.health, 'unknown') AS health,
-    COALESCE(device_latest.running, '') AS running, devices.safe_mode AS safe_mode, COUNT(*) AS devices
+    COALESCE(device_latest.running, '') AS running,
+    CASE WHEN {IN_SAFE_MODE} THEN 1 ELSE 0 END AS safe_mode, COUNT(*) AS devices
 FROM devices LEFT JOIN device_latest ON device_latest.device_key = devices.key
 LEFT JOIN presence ON presence.device_key = devices.key
 WHERE devices.revoked_at IS NULL
@@ -80,7 +81,7 @@ def _totals(rows: list[dict[str, Any]]) -> dict[str, Any]:
     for row in rows:
         presence[row["presence"]] += row["devices"]
         health[row["health"]] += row["devices"]
-        safe_mode += row["devices"] if row["safe_mode"] == "on" else 0
+        safe_mode += row["devices"] if row["safe_mode"] else 0
     return {
         "devices": sum(presence.values()),
         "presence": dict(presence),

@@ -139,6 +139,7 @@ def _row(key: int, status: Status, arrival: Uplink, now: int, packed: bytes) -> 
         running.id if running else None,
         running.sequence if running else 0,
         status.agent_version,
+        int(status.safe_mode),
         arrival.payload,
         packed,
     )
@@ -188,7 +189,7 @@ def _put_latest(rows: int) -> str:
 
 _COLUMNS: Final = (
     "device_key", "boot", "boot_id", "seq", "at", "received_at", "health", "running", "running_sequence",
-    "agent_version", "body", "rollup",
+    "agent_version", "safe_mode", "body", "rollup",
 )  # fmt: skip
 """In the order of `_row`."""
 _PUT_LATEST: Final = _put_latest(1)

@@ -22,6 +22,7 @@ import msgspec
 
 from hub import events
 from hub.policies.documents import Held, LeastAgent, from_store
+from hub.presence import IN_SAFE_MODE
 from hub.store import Row, Tx
 from hub.times import rfc3339
 from topics import codec, envelope
@@ -88,9 +89,9 @@ def is_below(role: str, version: str, least: dict[str, str]) -> bool:
 
 
 # Never heard of counts as silent: nobody can say that such a device runs what it should.
-_FLAGS: Final = """
+_FLAGS: Final = f"""
     CASE WHEN drifting.device_key IS NULL THEN 0 ELSE 1 END AS drifted,
-    CASE WHEN devices.safe_mode = 'on' OR devices.quarantine_rule = 'safe_mode' THEN 1 ELSE 0 END AS safe_mode,
+    CASE WHEN {IN_SAFE_MODE} THEN 1 ELSE 0 END AS safe_mode,
     CASE WHEN devices.quarantine_rule <> '' THEN 1 ELSE 0 END AS quarantined,
     CASE WHEN presence.silent = 1 OR (presence.device_key IS NULL AND device_latest.device_key IS NULL)
         THEN 1 ELSE 0 END AS silent,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from hub.presence import PRESENCE
+from hub.presence import IN_SAFE_MODE, PRESENCE
 
 CONDITIONS: Final = {
     "quarantined": "q",
@@ -23,16 +23,13 @@ CONDITIONS: Final = {
 }
 """Conditions and their letters, the worst first. `silent` missed its heartbeats, `offline` said or lost goodbye."""
 
-# As the compliance report has it: a device that is held back for its safe mode counts as being in it.
-_SAFE_MODE: Final = "devices.safe_mode = 'on' OR devices.quarantine_rule = 'safe_mode'"
-
 FLAGS: Final = f"""
     {PRESENCE} AS presence,
     COALESCE(device_latest.health, 'unknown') AS health,
     COALESCE(device_latest.running, '') AS running,
     CASE WHEN presence.state = 'offline' THEN 1 ELSE 0 END AS left_us,
     CASE WHEN drifting.device_key IS NULL THEN 0 ELSE 1 END AS drifted,
-    CASE WHEN {_SAFE_MODE} THEN 1 ELSE 0 END AS safe_mode,
+    CASE WHEN {IN_SAFE_MODE} THEN 1 ELSE 0 END AS safe_mode,
     CASE WHEN devices.quarantine_rule <> '' THEN 1 ELSE 0 END AS quarantined
 """
 TABLES: Final = """

@@ -371,6 +371,26 @@ def m015_sessions(db: Database) -> None:
     _run(db, SESSIONS)
 
 
+_STANDING: Final = """
+ALTER TABLE device_latest ADD COLUMN safe_mode INTEGER NOT NULL DEFAULT 0;
+
+CREATE TRIGGER events_numbered_stay BEFORE UPDATE ON events WHEN OLD.n IS NOT NULL
+BEGIN SELECT RAISE(ABORT, 'an event that has its number is not changed'); END;
+
+CREATE TRIGGER events_stay BEFORE DELETE ON events
+BEGIN SELECT RAISE(ABORT, 'an event is not deleted'); END;
+"""
+
+
+@MIGRATIONS()
+def m016_standing(db: Database) -> None:
+    """What a device says of its own safe mode; and the database itself keeps events from being changed or deleted.
+
+    Who can write to the file can take such a trigger away; then the chain of hashes tells.
+    """
+    _run(db, _STANDING)
+
+
 def _run(db: Database, script: str) -> None:
     for statement in script.split(";\n\n"):
         if statement.strip():

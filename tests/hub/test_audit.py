@@ -158,7 +158,7 @@ def test_an_export_after_the_newest_event_proves_that_nothing_came_since(world: 
 def test_events_deleted_from_the_database_are_missed_by_every_later_export(world: World) -> None:
     write(world, 5)
     assert seal_day(world)
-    with world.store.write() as tx:
+    with world.tampering() as tx:
         tx.execute("DELETE FROM events WHERE n > (SELECT MAX(n) - 2 FROM events)")
     assert "its end was cut off" in first(examine(lines_of(world), KEYS))[1]
 

@@ -99,10 +99,21 @@ def test_exceptions_and_rollouts_of_the_period_are_listed(fleet: World) -> None:
     assert (row["committed"], row["failed"]) == ("1", "0")
 
 
+def test_a_device_that_a_person_held_back_before_it_entered_safe_mode_is_in_safe_mode_too(
+    fleet: World,
+) -> None:
+    before = report(fleet).json()["totals"]["safe_mode"]
+    fleet.client.post("/recovery/shop-1/quarantine", json={"reason": "under repair"})
+    fleet.heartbeat("shop-1", safe_mode=True)
+    assert report(fleet).json()["totals"]["safe_mode"] == before + 1
+    fleet.heartbeat("shop-1", safe_mode=False)
+    assert report(fleet).json()["totals"]["safe_mode"] == before
+
+
 def test_an_event_that_was_changed_breaks_the_chain_and_is_named(fleet: World) -> None:
     kinds = fleet.events()
     assert report(fleet).json()["chain"]["events"] == len(kinds)
-    with fleet.store.write() as tx:
+    with fleet.tampering() as tx:
         tx.execute("UPDATE events SET actor = 'nobody' WHERE n = 3")
     assert report(fleet).json()["chain"] == {"ok": False, "events": 2, "first_bad": 3}
 
@@ -113,12 +124,12 @@ def test_events_missing_from_the_end_and_a_history_computed_anew_break_the_chain
     fleet.client.post("/devices/shop-1/revoke")
     assert len(fleet.events()) > count
     assert report(fleet).json()["chain"]["ok"]
-    with fleet.store.write() as tx:
+    with fleet.tampering() as tx:
         tx.execute("UPDATE events SET actor = 'nobody' WHERE n = 3")
         tx.execute("UPDATE events SET n = NULL, hash = NULL")
         events.seal(tx)
     assert report(fleet).json()["chain"] == {"ok": False, "events": count - 1, "first_bad": count}
-    with fleet.store.write() as tx:
+    with fleet.tampering() as tx:
         tx.execute("DELETE FROM events WHERE n > :n", {"n": count - 2})
     assert report(fleet).json()["chain"] == {"ok": False, "events": count - 2, "first_bad": count - 1}
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
+
+import pytest
+
 from hub import events
 from hub.caller import Caller
 from hub.events import Event
@@ -55,9 +59,27 @@ def test_a_row_that_was_changed_no_longer_fits_its_hash(bare: World) -> None:
     write(bare, "one", "two", "three")
     seal(bare)
     assert broken_at(bare) is None
-    with bare.store.write() as tx:
+    with bare.tampering() as tx:
         tx.execute("UPDATE events SET reason = 'better' WHERE n = 2")
     assert broken_at(bare) == 2
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        pytest.param("UPDATE events SET reason = 'better' WHERE n = 1", id="changed"),
+        pytest.param("UPDATE events SET n = NULL, hash = NULL", id="unnumbered"),
+        pytest.param("DELETE FROM events WHERE n = 1", id="deleted"),
+        pytest.param("DELETE FROM events WHERE n IS NULL", id="deleted before it has its number"),
+    ],
+)
+def test_the_database_itself_keeps_events_as_they_are(bare: World, statement: str) -> None:
+    write(bare, "one")
+    seal(bare)
+    write(bare, "two")
+    with pytest.raises(sqlite3.IntegrityError, match="an event"), bare.store.write() as tx:
+        tx.execute(statement)
+    assert seal(bare) == 1 and broken_at(bare) is None
 
 
 def broken_at(world: World) -> int | None:

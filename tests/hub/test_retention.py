@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -374,3 +375,9 @@ def test_thinning_is_a_job_of_the_hub() -> None:
     nothing = dict.fromkeys(("tick", "watch", "thin", "refresh", "renew"), int)
     jobs = {job.id: job.trigger.interval.total_seconds() for job in schedule(**nothing).get_jobs()}
     assert jobs["thin"] == 900
+
+
+def test_what_is_due_by_the_day_is_looked_at_soon_after_a_start() -> None:
+    nothing = dict.fromkeys(("tick", "watch", "thin", "refresh", "renew"), int)
+    (job,) = [job for job in schedule(**nothing).get_jobs() if job.id == "refresh-manifests"]
+    assert job.next_run_time < datetime.now(UTC) + timedelta(minutes=2)

@@ -43,6 +43,17 @@ def test_devices_are_counted_by_role_segment_and_release(world: World) -> None:
     assert found["alerts"]["alerts"][0]["kind"] == "failing"
 
 
+def test_safe_mode_is_counted_whether_it_was_ordered_or_the_devices_own(world: World) -> None:
+    for name in ("a", "b", "c"):
+        world.device(name)
+    world.heartbeat("a", safe_mode=True)
+    world.heartbeat("b")
+    world.client.post("/recovery/b/enter", json={"reason": "maintenance"})
+    assert count(world)["fleet"]["safe_mode"] == 2
+    world.heartbeat("a", safe_mode=False)
+    assert count(world)["roles/kiosk"]["safe_mode"] == 1
+
+
 def test_a_rollout_has_a_summary_while_it_is_under_way(world: World) -> None:
     release = world.publish(1, policy=EAGER)
     assert f"releases/{release}" not in count(world)

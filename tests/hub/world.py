@@ -47,7 +47,7 @@ from hub.registry.certificates import Certificates, Terms
 from hub.registry.service import Endpoints, Registry
 from hub.shared import Health
 from hub.signer import Signer
-from hub.store import SqliteStore
+from hub.store import SqliteStore, Tx
 from hub.streams import Streams
 from hub.telemetry.intake import Intake
 from hub.throttle import Throttle
@@ -324,6 +324,19 @@ class World:
         )
         self.uplink(device_id, msgspec.structs.replace(status, **changes))
         self.uplink(device_id, Presence(boot=(1, "0" * 8), session=1, state="online"))
+
+    @contextmanager
+    def tampering(self) -> Iterator[Tx]:
+        """Write as somebody does who has the database file, and keeps nothing from being changed."""
+        with self.store.write() as tx:
+            guards = tx.all(
+                "SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'events'"
+            )
+            for guard in guards:
+                tx.execute(f"DROP TRIGGER {guard['name']}")
+            yield tx
+            for guard in guards:
+                tx.execute(guard["sql"])
 
     def close(self) -> None:
         """Close the store, and have the application go to the next hub."""
