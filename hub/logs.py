@@ -47,7 +47,10 @@ def configure(*, terminal: bool | None = None) -> None:
     """Set up structlog to standard error; `terminal` None looks whether it is one."""
     on_terminal = sys.stderr.isatty() if terminal is None else terminal
     renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer() if on_terminal else structlog.processors.JSONRenderer()
+        # The values of variables, as the usual formatter shows them, would put keys and tokens into the log.
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+        if on_terminal
+        else structlog.processors.JSONRenderer()
     )
     processors: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,

@@ -12,7 +12,7 @@ from hub.access.browser import Site
 from hub.access.oidc.flow import Provider
 from hub.access.oidc.tokens import issuer_of
 from hub.access.people import name_of, recognise
-from hub.access.sessions import Session, Sessions
+from hub.access.sessions import Session, Sessions, opened_by
 from hub.caller import Caller
 from hub.errors import Unauthorised
 from hub.store import Store
@@ -72,6 +72,9 @@ class Gate:
         self._threads.shutdown(cancel_futures=True)
 
     def _bearer(self, token: str, request_id: str) -> Caller:
+        with self._store.read() as tx:
+            if opened_by(tx, token):
+                raise Unauthorised("This token opened a session; take one of your own.", rule="oidc_session")
         found, now = self.provider.bearer(token), self._clock()
         with self._store.read() as tx:
             is_known = name_of(tx, found.person.actor) == found.person.name

@@ -13,7 +13,7 @@ from litestar.datastructures import Cookie
 from hub.access import browser
 from hub.access.gate import SESSION, Gate
 from hub.access.oidc import pending
-from hub.access.oidc.flow import same
+from hub.access.oidc.flow import error_word, same
 from hub.access.refusals import Refusals
 from hub.caller import Caller
 from hub.errors import NotFound, RequestError, Unauthorised
@@ -100,7 +100,7 @@ class Logins:
         if not same(returned.state, login.state):
             raise Unauthorised("This answer is to another login; begin again.", rule="login_state")
         if returned.error or not returned.code:
-            said = "".join(sign for sign in returned.error[:64] if sign.isalnum() or sign in "_-")
+            said = error_word(returned.error)
             raise Unauthorised(f"The identity provider refused ({said or 'no code'}).", rule="oidc_denied")
         who = gate.provider.finish(login, returned.code, returned.iss)
         former = gate.site.cookie_of(headers, SESSION)

@@ -85,6 +85,7 @@ class Sessions:
             "actor": caller.name,
             "role": who.role,
             "terms": self._lives.terms,
+            "id_token_hash": digest(who.id_token),
             "id_token": bytes(SecretBox(_seal(text)).encrypt(who.id_token.encode())),
             "now": now,
             "expires_at": now + self._lives.life,
@@ -95,9 +96,9 @@ class Sessions:
                 raise Unauthorised("This login was used before; begin again.", rule="login_used")
             recognise(tx, who.person, who.role, request_id, now)
             tx.execute(
-                "INSERT INTO sessions (token_sha256, id, login_sha256, actor, role, terms, id_token, created_at, "
-                "seen_at, expires_at) "
-                "VALUES (:token, :id, :login, :actor, :role, :terms, :id_token, :now, :now, :expires_at)",
+                "INSERT INTO sessions (token_sha256, id, login_sha256, actor, role, terms, id_token, id_token_sha256, "
+                "created_at, seen_at, expires_at) VALUES (:token, :id, :login, :actor, :role, :terms, :id_token, "
+                ":id_token_hash, :now, :now, :expires_at)",
                 row,
             )
             body = {"session": id_, **about(who.person), "role": who.role}
@@ -195,6 +196,15 @@ class Sessions:
 
 
 _GOOD: Final = "ended_at IS NULL AND expires_at > :now AND seen_at > :used_since AND terms = :terms"
+
+
+def opened_by(tx: Tx, token: str) -> bool:
+    """Whether a token is the ID token of a browser's login.
+
+    Logging out shows it to the provider in an address, which stays in the browser's history: it must open nothing.
+    """
+    query = "SELECT 1 FROM sessions WHERE id_token_sha256 = :hash"
+    return tx.one(query, {"hash": digest(token)}) is not None
 
 
 def _end(tx: Tx, row: Row, reason: str, caller: Caller, now: int) -> None:

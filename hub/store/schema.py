@@ -366,7 +366,8 @@ def m015_sessions(db: Database) -> None:
 
     `people.actor` is a person by issuer and subject, `name` what they were last called. A session is kept by the hash
     of its text; `login_sha256` is of what only its login had, so that none is finished twice; `terms` is of the options
-    by which roles are given; `id_token` is sealed by the session's text; `ended_at` is null until somebody ends it.
+    by which roles are given; `id_token` is sealed by the session's text, and opens nothing itself;
+    `ended_at` is null until somebody ends it.
     """
     _run(db, SESSIONS)
 

@@ -99,6 +99,8 @@ def test_somebody_logs_in_changes_something_and_logs_out_here_and_there(site: Si
     assert visitor.post("/api-keys", {}, json={"name": "by-ada"}).status_code == 403
     assert visitor.post("/api-keys", changed, json={"name": "by-ada"}).status_code == 201
     onward = visitor.post("/logout", changed).json()["redirect"]
+    hint = parse_qs(urlsplit(onward).query)["id_token_hint"][0]
+    assert site.ask(hint).status_code == 401  # it stays in the history of the browser
     page = visitor.get(onward)
     assert page.status_code == 200, page.text
     done = visitor.follow(visitor.submit(page, {}))

@@ -104,3 +104,23 @@ def test_a_failure_is_logged_under_the_id_that_the_caller_was_told(
     failed, request = log.lines()
     assert failed["level"] == "error" and "ZeroDivisionError" in failed["exception"]
     assert failed["request"] == request["request"] == answer.json()["request_id"]
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_fault_is_logged_with_its_place_and_without_the_values_of_variables(
+    monkeypatch: pytest.MonkeyPatch, terminal: bool
+) -> None:
+    def fail(key: str) -> None:
+        raise RuntimeError("out of order")
+
+    file = io.StringIO()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", file)
+        configure(terminal=terminal)
+        try:
+            fail("fhkey" + "_secret")
+        except RuntimeError:
+            structlog.get_logger("hub").exception("request failed")
+    structlog.reset_defaults()
+    assert "out of order" in file.getvalue() and "in fail" in file.getvalue()
+    assert "fhkey_secret" not in file.getvalue()

@@ -12,7 +12,7 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from hub.access.oidc.http import Ask, ProviderAway
+from hub.access.oidc.http import Answer, Ask, ProviderAway
 from hub.access.oidc.keyring import Keyring, read
 from hub.access.oidc.pending import Pending
 from hub.access.oidc.roles import Person, claim_at, person_of, role_of
@@ -129,8 +129,10 @@ class Provider:
                 form["client_secret"] = secret
         answer = self._ask(metadata.token_endpoint, headers, form)
         if answer.status in (400, 401):
+            # A code that is spent, and also a secret that is not the client's: the word says which.
             raise Unauthorised(
-                "The identity provider does not take the code; log in again.", rule="oidc_code"
+                f"The identity provider does not take the code ({error_of(answer)}); log in again.",
+                rule="oidc_code",
             )
         tokens: _Tokens = read(answer, _Tokens, "answer to a code")
         return tokens
@@ -156,6 +158,19 @@ class Provider:
                 subject=person.subject,
             )
         return Recognised(person, role, id_token)
+
+
+def error_of(answer: Answer) -> str:
+    """Return the error that a token endpoint names (RFC 6749, 5.2)."""
+    try:
+        return error_word(str(msgspec.json.decode(answer.body, type=dict[str, Any]).get("error")))
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return "no reason"
+
+
+def error_word(text: str) -> str:
+    """Return an error's name as it may stand in a sentence: whoever sent it may have written anything."""
+    return "".join(sign for sign in text[:64] if sign.isalnum() or sign in "_-")
 
 
 def challenge(verifier: str) -> str:

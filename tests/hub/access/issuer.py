@@ -75,6 +75,7 @@ class Issuer:
         self.is_away = False
         self.max_age: int | None = None
         self.jwks_answer: Answer | None = None
+        self.token_answer: Answer | None = None
         self.metadata: dict[str, Any] = {
             "issuer": ISSUER,
             "authorization_endpoint": f"{ISSUER}/auth",
@@ -106,6 +107,8 @@ class Issuer:
         assert path == "/token" and form is not None, url
         self.forms.append(dict(form))
         self.headers.append(dict(headers))
+        if self.token_answer is not None:
+            return self.token_answer
         found = self.codes.pop(form["code"], None)
         if found is None:
             return _json({"error": "invalid_grant"}, 400)

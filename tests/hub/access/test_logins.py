@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from hub.access.oidc.flow import challenge
+from hub.access.oidc.http import Answer
 from tests.hub.access.browsing import Browser
 from tests.hub.access.issuer import CLIENT, ISSUER, STRANGER, SUBJECT
 from tests.hub.world import World
@@ -225,6 +226,15 @@ def test_refused_logins_fill_no_disk_and_the_next_minute_tells_how_many_more_the
     shop.now += 60_000
     wrong_state(browser)
     assert browser.told("login.refused")[-1]["body"]["untold"] == 5
+
+
+def test_a_wrong_client_secret_is_told_apart_from_a_spent_code(browser: Browser) -> None:
+    state = browser.begin()
+    browser.issuer.token_answer = Answer(401, b'{"error": "invalid_client"}')
+    assert "(invalid_client)" in browser.come_back(code="any", state=state).text
+    state = browser.begin()
+    browser.issuer.token_answer = Answer(400, b"<html>")
+    assert "(no reason)" in browser.come_back(code="any", state=state).text
 
 
 def test_a_role_that_the_id_token_does_not_have_is_asked_of_the_userinfo_endpoint(browser: Browser) -> None:

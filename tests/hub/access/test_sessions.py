@@ -73,6 +73,8 @@ def test_logging_out_by_a_script_ends_the_session_and_says_where_it_ends_at_the_
     assert ada.cookies == {}
     ada.cookies = cookies
     assert not is_in(ada)
+    left = ada.request("GET", "/devices", {"Authorization": f"Bearer {said['id_token_hint'][0]}"})
+    assert (left.status_code, left.json()["rule"]) == (401, "oidc_session")
     (ended,) = ada.told("session.ended")
     (opened,) = ada.told("session.opened")
     assert (ended["reason"], ended["actor"]) == ("logged out", opened["actor"])
