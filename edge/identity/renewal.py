@@ -33,7 +33,9 @@ from topics.renewal import due_at
 LOOK: Final = 900.0
 """Seconds between two looks at the dates; they are counted in weeks, and nobody is woken for a look."""
 PAUSE: Final = 600.0
+"""Seconds between two tries over refused connections, of which there is one every few minutes."""
 SPREAD: Final = 10.0
+"""Times `retry_base_seconds`, 60 by default: ten minutes for a fleet to fetch a new CA in."""
 TOLERATED: Final = 2
 """Tries that may fail before the device's health is `degraded`: a hub may be away for an hour."""
 _BLAMED: Final = ("certificate", "CERTIFICATE", "unknown ca")

@@ -131,9 +131,9 @@ class AuthorityRenewal:
 
     def _tell(self) -> None:
         """Name the CAs of now in every desired state, if they are others than it names."""
-        wanted = [authority.sha256 for authority in self._authorities.trusted]
         if self._authorities.generations.newest == 1:
             return
+        wanted = [authority.sha256 for authority in self._authorities.trusted]
         with self._store.read() as tx:
             known = named_cas(tx)
         if known == wanted:

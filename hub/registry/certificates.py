@@ -103,8 +103,12 @@ class Certificates:
                     f"The certificate of {device_id} expired too long ago; enrol it again with a token.",
                     rule="certificate_expired",
                 )
-            if authorities.device.sha256 in request.cas:
-                self._confirm(tx, row)
+            newest = authorities.device.sha256
+            if newest in request.cas and row["ca_confirmed"] != newest:
+                tx.execute(
+                    "UPDATE devices SET ca_confirmed = :newest WHERE key = :key",
+                    {"newest": newest, "key": row["key"]},
+                )
             if what == "nothing":
                 return None
             pem = self._make(tx, row, caller, now) if what == "make" else row["certificate_pem"]
@@ -119,14 +123,6 @@ class Certificates:
             ca_pem=authorities.bundle,
         )
         return self._signer.sign(document, "credentials")
-
-    def _confirm(self, tx: Tx, row: Row) -> None:
-        newest = self._authorities.device.sha256
-        if row["ca_confirmed"] != newest:
-            tx.execute(
-                "UPDATE devices SET ca_confirmed = :newest WHERE key = :key",
-                {"newest": newest, "key": row["key"]},
-            )
 
     def _make(self, tx: Tx, row: Row, caller: Caller, now: int) -> str:
         pem = self._authorities.device.issue_device(
