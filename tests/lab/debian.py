@@ -24,7 +24,7 @@ PROGRAMS: Final = {
     "mke2fs": "e2fsprogs",
 }
 FILES: Final = {
-    "etc/fstab": "LABEL=payload /opt ext4 ro 0 0\n",
+    "etc/fstab": "LABEL=payload /opt ext4 ro,x-systemd.device-timeout=1h 0 0\n",
     "etc/systemd/system/lab.service": """[Unit]
 After=multi-user.target
 [Service]

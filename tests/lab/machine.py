@@ -12,7 +12,11 @@ from typing import Final, TypeVar
 T = TypeVar("T")
 # Without KVM: nested virtualisation hangs on some machines, and minutes are bearable here.
 EMULATION: Final = ("-accel", "tcg,thread=multi", "-cpu", "max", "-nographic", "-no-reboot")
-APPEND: Final = "root=/dev/vda rw console=ttyS0 quiet systemd.show_status=no net.ifnames=0 mitigations=off"
+APPEND: Final = (
+    "root=/dev/vda rw console=ttyS0 quiet systemd.show_status=no net.ifnames=0 mitigations=off "
+    # A machine that is emulated beside other work may be slower than any time that systemd gives by default.
+    "systemd.default_timeout_start_sec=1h"
+)
 
 
 class SilentError(Exception):
