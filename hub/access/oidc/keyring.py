@@ -46,11 +46,10 @@ class Metadata(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Published(msgspec.Struct, frozen=True):
-    """What the provider had published at `at`, and until when it is fresh (both s)."""
+    """What the provider published, and until when it is fresh (s)."""
 
     metadata: Metadata
     keys: list[SigningKey]
-    at: int
     fresh_until: int
 
 
@@ -124,7 +123,7 @@ class Keyring:
         if not keys:
             raise ProviderAway("its set of keys has none that is for signatures")
         age = FRESH_S if answer.max_age is None else min(max(answer.max_age, LEAST_S), MOST_S)
-        return Published(metadata, keys, now, now + age)
+        return Published(metadata, keys, now + age)
 
 
 def read(answer: Answer, kind: Any, name: str) -> Any:

@@ -88,9 +88,9 @@ def signing_keys(jwks: Mapping[str, Any]) -> list[SigningKey]:
 def _signing_key(entry: Any) -> SigningKey | None:
     if not isinstance(entry, dict) or entry.get("kty") not in ("RSA", "EC", "OKP"):
         return None
-    if entry.get("use", "sig") != "sig" or "verify" not in entry.get("key_ops", ["verify"]):
-        return None
     try:
+        if entry.get("use", "sig") != "sig" or "verify" not in entry.get("key_ops", ["verify"]):
+            return None
         key = JWKRegistry.import_key(entry)
     except (JoseError, ValueError, TypeError, KeyError):
         return None

@@ -154,6 +154,7 @@ def test_a_token_without_the_id_of_its_key_is_believed_when_one_key_alone_can_be
     [
         pytest.param({**EC.as_dict(private=False), "use": "enc"}, id="for-encryption"),
         pytest.param({**EC.as_dict(private=False), "key_ops": ["sign"]}, id="not-to-verify-by"),
+        pytest.param({**EC.as_dict(private=False), "key_ops": 5}, id="operations-of-no-list"),
         pytest.param({**EC.as_dict(private=False), "x": "AAAA"}, id="no-point-of-the-curve"),
         pytest.param({"kty": "oct", "kid": "ec-1", "k": "c2VjcmV0"}, id="a-secret"),
         pytest.param({"kty": "EC"}, id="empty"),
