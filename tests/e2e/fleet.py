@@ -23,6 +23,7 @@ from typing import Any, Self, TypeVar
 
 import psutil
 
+from tests.e2e import leaks
 from tests.support.ports import held_port
 
 BIN = Path(sys.executable).parent
@@ -93,6 +94,8 @@ class Fleet:
     mqtt_port: int = field(default_factory=held_port)
     options: tuple[str, ...] = ()
     """Further options of `flaghoist-hub up`."""
+    given_out: list[str] = field(default_factory=list)
+    """Enrolment tokens, which no log may hold."""
 
     def __post_init__(self) -> None:
         self.folder = self.folder.resolve()
@@ -299,9 +302,9 @@ class Fleet:
         (agent.state / "device.env").write_text(f"PORT={agent.port}\n")
         if settings:
             (agent.state / "agent.json").write_text(json.dumps(settings))
-        token = json.loads(self.flaghoist("device", "token", "--role", role, "--segment", segment, "--json"))[
-            "token"
-        ]
+        words = ("device", "token", "--role", role, "--segment", segment, "--json")
+        token = json.loads(self.flaghoist(*words))["token"]
+        self.given_out.append(token)
         self.edge(agent, "enrol", "--hub", self.url, "--token", token, "--device-id", device_id)
         self.agents[device_id] = agent
         return agent
@@ -343,7 +346,10 @@ class Fleet:
     # The end
 
     def close(self) -> list[str]:
-        """End every process below this fleet; returns the names of those that had to be killed."""
+        """End every process below this fleet; returns the names of those that had to be killed.
+
+        Raises `NotObservedError` when a log of the fleet holds one of its secrets.
+        """
         for agent in self.agents.values():
             if agent.process is not None:
                 agent.process.terminate()
@@ -371,6 +377,8 @@ class Fleet:
             with contextlib.suppress(psutil.NoSuchProcess):
                 service.kill()
         psutil.wait_procs(alive, timeout=5)
+        if leaked := leaks.found(self.folder, self.given_out):
+            raise NotObservedError(f"logs hold secrets: {leaked}")
         return killed
 
     def processes(self) -> Iterator[psutil.Process]:

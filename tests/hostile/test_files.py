@@ -1,0 +1,65 @@
+"""What hub and agents write is their own: nobody else on the machine reads a key, a token, a database or a report."""
+
+from __future__ import annotations
+
+import ssl
+import stat
+from pathlib import Path
+
+import pytest
+
+from hub.app import DATABASE
+from hub.broker.credentials import Credentials
+from hub.config import number
+from hub.store import SqliteStore
+from tests.hostile.harbour import GOOD, Harbour
+from tests.support.tls import handshake, is_refused
+
+pytestmark = pytest.mark.heavy
+
+PUBLIC = {".pem", ".pub"}
+"""Certificates and public halves; a `key.pem` is none of them."""
+PEOPLES = {"device.env", "agent.json"}
+"""What people write on a device."""
+
+
+def test_every_file_and_folder_is_its_owners_alone(harbour: Harbour) -> None:
+    device = harbour.fleet.folder / "devices" / GOOD
+    written = [harbour.fleet.data, *harbour.fleet.data.rglob("*"), *device.rglob("*")]
+    assert len(written) > 50
+    open_to_others = {
+        str(path.relative_to(harbour.fleet.folder)): oct(mode)
+        for path in written
+        if not path.is_symlink() and (mode := stat.S_IMODE(path.stat().st_mode)) & ~allowed(path)
+    }
+    assert open_to_others == {}
+
+
+def allowed(path: Path) -> int:
+    """The most that the mode of a file or folder may be."""
+    if path.is_dir():
+        return 0o700
+    is_public = path.suffix in PUBLIC and path.name != "key.pem"
+    return 0o644 if is_public or path.name in PEOPLES else 0o600
+
+
+@pytest.mark.parametrize("listener", ["device", "service"])
+def test_a_listener_speaks_tls_1_3_alone_with_an_authenticated_cipher(
+    harbour: Harbour, listener: str
+) -> None:
+    if listener == "device":
+        port, files = harbour.port, harbour.files[GOOD]
+    else:
+        store = SqliteStore(harbour.fleet.data / DATABASE)
+        port = number(store, "service_port")
+        store.close()
+        services = harbour.fleet.data / "services"
+        name = "svc.dashboard"
+        files = Credentials(services / "service-ca.pem", services / f"{name}.pem", services / f"{name}.key")
+    with harbour.unharmed():
+        assert handshake(files.context(), port) == "TLSv1.3"
+        for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_1):
+            older = files.context()
+            older.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
+            older.maximum_version = version
+            assert is_refused(older, port)
