@@ -13,7 +13,7 @@ SHORTEST: Final = 16
 
 
 def secrets_of(folder: Path) -> Iterator[tuple[str, str]]:
-    """Yield (whose, text) of every token and private key below a fleet's folder, in each form it might be written in."""
+    """Yield (whose, text) of every token and private key below a folder, in each form it might be written in."""
     for path in folder.rglob("*"):
         if not path.is_file() or path.is_symlink():
             continue
