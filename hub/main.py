@@ -263,7 +263,7 @@ async def _serve(settings: config.Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with running(settings) as chosen:
-        click.echo(f"API       {chosen.public_http}   (OpenAPI at /docs/openapi.json)")
+        click.echo(f"API       {chosen.public_http}   (Ops page at /, OpenAPI at /docs/openapi.json)")
         click.echo(f"devices   mqtts://{chosen.public_mqtt}")
         click.echo(f"token     {chosen.data / 'admin.token'}")
         sys.stdout.flush()

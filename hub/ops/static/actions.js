@@ -3,34 +3,72 @@
 import { h, put, say } from "./dom.js";
 import { may } from "./auth.js";
 import { id } from "./api.js";
-import { count, number, words } from "./format.js";
+import { words } from "./format.js";
+import { shown } from "./preview.js";
 
 const SEGMENTS = ["canary", "early", "general"];
 const VERBS = {
   promote: { label: "Promote", least: "release-manager", when: ["published", "rolling"] },
   pause: { label: "Pause", least: "operator", when: ["rolling"] },
   resume: { label: "Resume", least: "release-manager", when: ["paused", "halted"] },
-  rollback: { label: "Roll back", least: "operator", when: ["rolling", "paused", "halted", "complete"], danger: true },
+  rollback: {
+    label: "Roll back",
+    least: "operator",
+    when: ["rolling", "paused", "halted", "complete"],
+    danger: true,
+  },
 };
 
 /** Returns the buttons of a rollout; what may not be done is disabled, and why stands beside it. */
 export function actions({ api, role, progress, done }) {
   const lacking = Object.values(VERBS).filter((verb) => !may(role, verb.least));
-  return h("div", { class: "actions", role: "group", "aria-label": "Actions" },
+  return h(
+    "div",
+    { class: "actions", role: "group", "aria-label": "Actions" },
     Object.entries(VERBS).map(([name, verb]) => {
-      const why = !may(role, verb.least) ? `needs the role ${verb.least}` : !verb.when.includes(progress.state) ? `not while ${words(progress.state)}` : null;
-      return h("button", {
-        type: "button", "data-key": `act-${name}`, class: verb.danger ? "danger" : name === "promote" ? "main" : "", disabled: why !== null,
-        title: why, on: { click: () => open({ api, name, verb, progress, done }) },
-      }, verb.label);
+      const why = !may(role, verb.least)
+        ? `needs the role ${verb.least}`
+        : !verb.when.includes(progress.state)
+          ? `not while ${words(progress.state)}`
+          : null;
+      return h(
+        "button",
+        {
+          type: "button",
+          "data-key": `act-${name}`,
+          class: verb.danger ? "danger" : name === "promote" ? "main" : "",
+          disabled: why !== null,
+          title: why,
+          on: { click: () => open({ api, name, verb, progress, done }) },
+        },
+        verb.label,
+      );
     }),
-    lacking.length > 0 && h("p", { class: "note why-not" }, `As ${role} you look; ${lacking.map((verb) => verb.label.toLowerCase()).join(", ")} ${lacking.length === 1 ? "needs" : "need"} ${lacking[0].least}.`));
+    lacking.length > 0 &&
+      h(
+        "p",
+        { class: "note why-not" },
+        `As ${role} you look; ${lacking.map((verb) => verb.label.toLowerCase()).join(", ")} ${lacking.length === 1 ? "needs" : "need"} ${lacking[0].least}.`,
+      ),
+  );
 }
 
 function open({ api, name, verb, progress, done }) {
   const preview = h("div", { class: "preview", "aria-live": "polite", id: "preview" });
-  const confirm = h("button", { type: "submit", class: verb.danger ? "danger main" : "main", disabled: true, "data-key": "confirm" }, verb.label);
-  const form = name === "promote" ? promotion(progress) : { fields: [reasonField()], body: (data) => ({ reason: data.get("reason") }) };
+  const confirm = h(
+    "button",
+    {
+      type: "submit",
+      class: verb.danger ? "danger main" : "main",
+      disabled: true,
+      "data-key": "confirm",
+    },
+    verb.label,
+  );
+  const form =
+    name === "promote"
+      ? promotion(progress)
+      : { fields: [reasonField()], body: (data) => ({ reason: data.get("reason") }) };
   const problem = h("p", { class: "error", role: "alert", hidden: true });
   const dialog = h("dialog", { "aria-labelledby": "dialog-title" });
   const path = `releases/${id(progress.id)}/${name}`;
@@ -63,10 +101,20 @@ function open({ api, name, verb, progress, done }) {
       confirm.disabled = false;
     }
   };
-  const element = h("form", { on: { submit, change: (event) => event.target.name !== "reason" && look() } },
+  const element = h(
+    "form",
+    { on: { submit, change: (event) => event.target.name !== "reason" && look() } },
     h("h2", { id: "dialog-title" }, `${verb.label} ${progress.role} ${progress.version}`),
-    form.fields, preview, problem,
-    h("div", { class: "buttons" }, h("button", { type: "button", on: { click: () => dialog.close() } }, "Cancel"), confirm));
+    form.fields,
+    preview,
+    problem,
+    h(
+      "div",
+      { class: "buttons" },
+      h("button", { type: "button", on: { click: () => dialog.close() } }, "Cancel"),
+      confirm,
+    ),
+  );
   dialog.append(element);
   dialog.addEventListener("close", () => {
     dialog.remove();
@@ -78,7 +126,12 @@ function open({ api, name, verb, progress, done }) {
 }
 
 function reasonField() {
-  return h("label", {}, "Why (it stands in the audit)", h("input", { name: "reason", maxlength: 1024, autocomplete: "off" }));
+  return h(
+    "label",
+    {},
+    "Why (it stands in the audit)",
+    h("input", { name: "reason", maxlength: 1024, autocomplete: "off" }),
+  );
 }
 
 function promotion(progress) {
@@ -87,14 +140,42 @@ function promotion(progress) {
   const due = isWhole ? SEGMENTS[Math.min(SEGMENTS.indexOf(here) + 1, 2)] : here;
   const next = due === here && progress.step ? progress.step.next_basis_points / 100 : null;
   const fields = [
-    h("div", { class: "fields" },
-      h("label", {}, "Segment", h("select", { name: "segment" }, SEGMENTS.map((name) => h("option", { value: name, selected: name === due }, name)))),
-      h("label", {}, "Share in percent", h("input", {
-        name: "share", type: "number", min: 0.01, max: 100, step: 0.01, inputmode: "decimal", value: next,
-        placeholder: "next step of the policy",
-      }))),
+    h(
+      "div",
+      { class: "fields" },
+      h(
+        "label",
+        {},
+        "Segment",
+        h(
+          "select",
+          { name: "segment" },
+          SEGMENTS.map((name) => h("option", { value: name, selected: name === due }, name)),
+        ),
+      ),
+      h(
+        "label",
+        {},
+        "Share in percent",
+        h("input", {
+          name: "share",
+          type: "number",
+          min: 0.01,
+          max: 100,
+          step: 0.01,
+          inputmode: "decimal",
+          value: next,
+          placeholder: "next step of the policy",
+        }),
+      ),
+    ),
     reasonField(),
-    h("label", { class: "check" }, h("input", { type: "checkbox", name: "override" }), "Pass over the gate (needs a reason)"),
+    h(
+      "label",
+      { class: "check" },
+      h("input", { type: "checkbox", name: "override" }),
+      "Pass over the gate (needs a reason)",
+    ),
   ];
   const body = (data) => ({
     targetSegment: data.get("segment"),
@@ -103,41 +184,4 @@ function promotion(progress) {
     override: data.get("override") !== null,
   });
   return { fields, body };
-}
-
-function shown(name, found) {
-  if (found.refused_by) {
-    return [h("p", { class: "refused" }, h("b", {}, "The hub would refuse: "), found.detail),
-      h("p", { class: "note" }, `rule ${found.refused_by}`, found.policies?.length > 1 && ` and ${found.policies.length - 1} more policies`)];
-  }
-  return name === "promote" ? whoMoves(found) : whomItConcerns(name, found);
-}
-
-function whoMoves(found) {
-  const moving = found.by_reason.eligible ?? 0;
-  const others = Object.entries(found.by_reason).filter(([reason]) => reason !== "eligible");
-  return [
-    h("p", {}, h("span", { class: "big", "data-moving": moving }, number(moving)), `of ${count(found.devices, "device")} would start now.`),
-    others.length > 0 && h("ul", { class: "legend small" }, others.map(([reason, devices]) => h("li", {}, `${words(reason)} `, h("b", {}, number(devices))))),
-    names(found),
-  ];
-}
-
-function whomItConcerns(name, found) {
-  const text = {
-    pause: "would not start; what has begun finishes.",
-    resume: "may start.",
-    rollback: "run it and would go back.",
-  }[name];
-  return [
-    h("p", {}, h("span", { class: "big", "data-moving": found.devices }, number(found.devices)), `${found.devices === 1 ? "device" : "devices"} ${text}`),
-    found.in_progress > 0 && h("p", { class: "note" }, `${count(found.in_progress, "device")} in the middle of it.`),
-    names(found),
-  ];
-}
-
-function names(found) {
-  if (!found.would_move.length) return null;
-  return h("details", { "data-key": "who" }, h("summary", {}, "Who"),
-    h("p", { class: "note" }, found.would_move.join(", "), found.more > 0 && ` and ${number(found.more)} more`));
 }

@@ -50,7 +50,13 @@ export class Api {
     try {
       const text = body === undefined ? undefined : JSON.stringify(body);
       answer = await fetch(this.address(path, query), {
-        method, headers: sent, body: text, signal, cache: "no-store", credentials: "same-origin", redirect: "error",
+        method,
+        headers: sent,
+        body: text,
+        signal,
+        cache: "no-store",
+        credentials: "same-origin",
+        redirect: "error",
       });
     } catch (error) {
       if (error.name === "AbortError") throw error;
@@ -59,7 +65,11 @@ export class Api {
     if (answer.ok) return answer;
     const problem = await answer.json().catch(() => ({}));
     if (answer.status === 401) this.auth.refused();
-    throw new Problem(answer.status, problem.rule ?? "", problem.detail ?? `The hub answered ${answer.status}.`);
+    throw new Problem(
+      answer.status,
+      problem.rule ?? "",
+      problem.detail ?? `The hub answered ${answer.status}.`,
+    );
   }
 }
 

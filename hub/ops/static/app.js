@@ -56,8 +56,14 @@ function showLive() {
   const isStale = live.state === "stale";
   document.body.classList.toggle("is-stale", isStale);
   if (isStale) {
-    const since = live.heard ? `Stale since ${clock(live.heard)} (${span(Date.now() - live.heard)})` : "Not connected";
-    put(stale, h("b", {}, since), ": the hub does not answer, and what stands here is what it said last. Trying again…");
+    const since = live.heard
+      ? `Stale since ${clock(live.heard)} (${span(Date.now() - live.heard)})`
+      : "Not connected";
+    put(
+      stale,
+      h("b", {}, since),
+      ": the hub does not answer, and what stands here is what it said last. Trying again…",
+    );
   } else if (!stale.hidden) {
     say("The hub answers again.");
   }
@@ -70,7 +76,8 @@ async function enter() {
     try {
       return await fleet.load();
     } catch (error) {
-      if (error.status !== 0) return auth.ask(() => fleet.load(), api.base, auth.hasToken ? error.message : "");
+      if (error.status !== 0)
+        return auth.ask(() => fleet.load(), api.base, auth.hasToken ? error.message : "");
       live.state = "stale";
       showLive();
       await new Promise((resolve) => setTimeout(resolve, 1000));
@@ -80,7 +87,10 @@ async function enter() {
 
 async function start() {
   startTheme();
-  put(byId("nav"), PAGES.map((page) => h("a", { href: `#/${page.path}`, "data-path": page.path }, page.label)));
+  put(
+    byId("nav"),
+    PAGES.map((page) => h("a", { href: `#/${page.path}`, "data-path": page.path }, page.label)),
+  );
   byId("skip").addEventListener("click", (event) => {
     event.preventDefault();
     byId("main").focus();
@@ -95,7 +105,11 @@ async function start() {
   live.addEventListener("state", showLive);
   setInterval(() => live.state === "stale" && showLive(), 1000);
   addEventListener("online", () => live.again());
-  addEventListener("hashchange", () => { show(); byId("main").focus({ preventScroll: true }); scrollTo(0, 0); });
+  addEventListener("hashchange", () => {
+    show();
+    byId("main").focus({ preventScroll: true });
+    scrollTo(0, 0);
+  });
   show();
   live.start(fleet.recent[0]?.n ?? 0);
 }

@@ -29,7 +29,10 @@ export class Auth {
 
   /** Whether people log in at an identity provider here: then the hub sends on to it. */
   async hasProvider(base) {
-    const answer = await fetch(new URL("login?next=/", base), { redirect: "manual", cache: "no-store" }).catch(() => null);
+    const answer = await fetch(new URL("login?next=/", base), {
+      redirect: "manual",
+      cache: "no-store",
+    }).catch(() => null);
     return answer?.type === "opaqueredirect";
   }
 
@@ -52,7 +55,7 @@ export class Auth {
   /** Resolves with a token that `check` accepts; shows why one was refused. */
   async ask(check, base, why = "") {
     const provided = await this.hasProvider(base);
-    for (let message = why; ; ) {
+    for (let message = why; ;) {
       const token = await this.#form(message, provided);
       sessionStorage.setItem(KEY, token);
       try {
@@ -75,22 +78,34 @@ export class Auth {
   #form(message, provided) {
     return new Promise((resolve) => {
       const input = h("input", {
-        id: "token", type: "password", autocomplete: "off", required: true, spellcheck: "false",
+        id: "token",
+        type: "password",
+        autocomplete: "off",
+        required: true,
+        spellcheck: "false",
         "aria-describedby": "token-help",
       });
       const submit = (event) => {
         event.preventDefault();
         if (input.value.trim()) resolve(input.value.trim());
       };
-      const form = h("form", { class: "card login", on: { submit } },
+      const form = h(
+        "form",
+        { class: "card login", on: { submit } },
         h("h1", {}, "Who are you?"),
         message && h("p", { class: "error", role: "alert" }, message),
-        provided && [h("a", { class: "button main", href: "login?next=/" }, "Log in"), h("p", { class: "note" }, "or, with an API token:")],
+        provided && [
+          h("a", { class: "button main", href: "login?next=/" }, "Log in"),
+          h("p", { class: "note" }, "or, with an API token:"),
+        ],
         h("label", { for: "token" }, "API token"),
         input,
-        h("p", { id: "token-help", class: "note" },
+        h(
+          "p",
+          { id: "token-help", class: "note" },
           "The first admin's is in the file admin.token of the hub's data; others come from flaghoist api-keys. ",
-          "It is kept by this tab and forgotten when it closes."),
+          "It is kept by this tab and forgotten when it closes.",
+        ),
         h("button", { type: "submit", class: provided ? "" : "main" }, "Show the fleet"),
       );
       put(byId("main"), form);

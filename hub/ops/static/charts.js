@@ -11,11 +11,17 @@ export function stacked(parts, what) {
   const there = parts.filter((each) => each.value > 0);
   const whole = there.reduce((sum, each) => sum + each.value, 0);
   const words = there.map((each) => `${number(each.value)} ${each.label}`).join(", ") || "none";
-  return h("div", { class: "stacked", role: "img", "aria-label": `${what}: ${words}` },
-    there.map((each) => h("span", {
-      class: `c-${each.name}`, title: `${each.label}: ${number(each.value)} (${part(each.value, whole)})`,
-      style: { "flex-grow": String(each.value) },
-    })));
+  return h(
+    "div",
+    { class: "stacked", role: "img", "aria-label": `${what}: ${words}` },
+    there.map((each) =>
+      h("span", {
+        class: `c-${each.name}`,
+        title: `${each.label}: ${number(each.value)} (${part(each.value, whole)})`,
+        style: { "flex-grow": String(each.value) },
+      }),
+    ),
+  );
 }
 
 /** Returns a ring of parts with a number in its middle; parts as in `stacked`. */
@@ -24,22 +30,41 @@ export function ring(parts, middle, under) {
   const radius = 44;
   const round = 2 * Math.PI * radius;
   let done = 0;
-  const arcs = parts.filter((each) => each.value > 0).map((each) => {
-    // Nothing that is there is too thin to be seen.
-    const length = Math.max((each.value / whole) * round, 2);
-    const arc = s("circle", {
-      cx: 60, cy: 60, r: radius, class: `arc c-${each.name}`,
-      "stroke-dasharray": `${Math.max(length - 1, 1)} ${round}`, "stroke-dashoffset": String(-done),
+  const arcs = parts
+    .filter((each) => each.value > 0)
+    .map((each) => {
+      // Nothing that is there is too thin to be seen.
+      const length = Math.max((each.value / whole) * round, 2);
+      const arc = s("circle", {
+        cx: 60,
+        cy: 60,
+        r: radius,
+        class: `arc c-${each.name}`,
+        "stroke-dasharray": `${Math.max(length - 1, 1)} ${round}`,
+        "stroke-dashoffset": String(-done),
+      });
+      arc.append(s("title", {}, `${each.label}: ${number(each.value)} (${part(each.value, whole)})`));
+      done += (each.value / whole) * round;
+      return arc;
     });
-    arc.append(s("title", {}, `${each.label}: ${number(each.value)} (${part(each.value, whole)})`));
-    done += (each.value / whole) * round;
-    return arc;
-  });
-  return s("svg", { viewBox: "0 0 120 120", class: "ring", role: "img", "aria-label": `${middle} ${under}` },
+  return s(
+    "svg",
+    { viewBox: "0 0 120 120", class: "ring", role: "img", "aria-label": `${middle} ${under}` },
     s("circle", { cx: 60, cy: 60, r: radius, class: "arc track" }),
     s("g", { transform: "rotate(-90 60 60)" }, arcs),
-    s("text", { x: 60, y: 62, class: "ring-number" }, middle),
-    s("text", { x: 60, y: 77, class: "ring-under" }, under));
+    // Within the ring, however many digits.
+    s(
+      "text",
+      {
+        x: 60,
+        y: 62,
+        class: "ring-number",
+        style: { "font-size": `${Math.min(20, 100 / middle.length)}px` },
+      },
+      middle,
+    ),
+    s("text", { x: 60, y: 77, class: "ring-under" }, under),
+  );
 }
 
 /**
@@ -60,12 +85,23 @@ export function overTime(points, { what, format, top, from, to, gap }) {
     if (last && point.at - last.at <= gap) runs.at(-1).push(point);
     else runs.push([point]);
   }
-  const line = (run, key) => run.map((point, index) => `${index ? "L" : "M"}${x(point.at).toFixed(1)} ${y(point[key]).toFixed(1)}`).join("");
+  const line = (run, key) =>
+    run
+      .map((point, index) => `${index ? "L" : "M"}${x(point.at).toFixed(1)} ${y(point[key]).toFixed(1)}`)
+      .join("");
   const latest = points.at(-1);
   const said = latest ? `${what}: ${format(latest.mean)} at the end, ${format(most)} at the highest` : what;
-  return s("svg", { viewBox: `0 0 ${width} ${height}`, class: "plot", role: "img", "aria-label": said },
+  return s(
+    "svg",
+    { viewBox: `0 0 ${width} ${height}`, class: "plot", role: "img", "aria-label": said },
     [0, 0.5, 1].map((each) => [
-      s("line", { x1: left, x2: width - 8, y1: y(each * highest), y2: y(each * highest), class: "gridline" }),
+      s("line", {
+        x1: left,
+        x2: width - 8,
+        y1: y(each * highest),
+        y2: y(each * highest),
+        class: "gridline",
+      }),
       s("text", { x: left - 6, y: y(each * highest) + 4, class: "scale end" }, format(each * highest)),
     ]),
     runs.map((run) => [
@@ -73,16 +109,27 @@ export function overTime(points, { what, format, top, from, to, gap }) {
       s("path", { d: line(run, "mean"), class: "mean" }),
       run.length === 1 && s("circle", { cx: x(run[0].at), cy: y(run[0].mean), r: 2.5, class: "dot" }),
     ]),
-    ticks(from, to).map((tick) => s("text", { x: x(tick.at), y: height - 4, class: "scale middle" }, tick.label)));
+    ticks(from, to).map((tick) =>
+      s("text", { x: x(tick.at), y: height - 4, class: "scale middle" }, tick.label),
+    ),
+  );
 }
 
 function back(run, x, y) {
-  return [...run].reverse().map((point) => `L${x(point.at).toFixed(1)} ${y(point.mean).toFixed(1)}`).join("") + "Z";
+  return (
+    [...run]
+      .reverse()
+      .map((point) => `L${x(point.at).toFixed(1)} ${y(point.mean).toFixed(1)}`)
+      .join("") + "Z"
+  );
 }
 
 function ticks(from, to) {
   const long = to - from > 3 * 86_400_000;
-  const format = new Intl.DateTimeFormat(undefined, long ? { day: "numeric", month: "short" } : { hour: "2-digit", minute: "2-digit", hour12: false });
+  const format = new Intl.DateTimeFormat(
+    undefined,
+    long ? { day: "numeric", month: "short" } : { hour: "2-digit", minute: "2-digit", hour12: false },
+  );
   return [0.1, 0.37, 0.63, 0.9].map((each) => {
     const at = from + each * (to - from);
     return { at, label: format.format(new Date(at)) };

@@ -24,7 +24,10 @@ const SHAPES = {
   silent: () => [s("circle", { cx: 6, cy: 6, r: 4, class: "line dashed" })],
   offline: () => [s("circle", { cx: 6, cy: 6, r: 4, class: "line" })],
   unknown: () => [s("circle", { cx: 6, cy: 6, r: 2 })],
-  degraded: () => [s("path", { d: "M6 1a5 5 0 0 1 0 10z" }), s("circle", { cx: 6, cy: 6, r: 4.3, class: "line thin" })],
+  degraded: () => [
+    s("path", { d: "M6 1a5 5 0 0 1 0 10z" }),
+    s("circle", { cx: 6, cy: 6, r: 4.3, class: "line thin" }),
+  ],
   sleeping: () => [s("path", { d: "M9.6 8.2A4.7 4.7 0 0 1 4 2a4.7 4.7 0 1 0 5.6 6.2z" })],
   online: () => [s("circle", { cx: 6, cy: 6, r: 4.6 })],
 };

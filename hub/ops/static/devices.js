@@ -1,26 +1,29 @@
 // Every device as a cell, with filters and a search; below it those that match, by name.
 
 import { h, put } from "./dom.js";
-import { badge, CONDITIONS } from "./conditions.js";
+import { CONDITIONS } from "./conditions.js";
 import { deviceView } from "./device.js";
+import { huesOf, legend, pick, table } from "./deviceparts.js";
 import { count, number } from "./format.js";
 import { grid } from "./grid.js";
 import { id } from "./api.js";
 import { Inventory, MOST } from "./inventory.js";
 
-const LISTED = 40;
 /** How soon the whole inventory may be asked for again (ms), and how many times as long as an answer took. */
 const PAUSE_MS = 2_500;
 const SHARE = 10;
-const HUES = ["#2f7de1", "#e07b2f", "#3fa66b", "#b0519e", "#c9a50c", "#3aa6b9", "#d2505a", "#7d6bd0"];
 
+/** Returns the view of all devices, or of the one that the address names. */
 export function devicesView(context) {
   if (context.args[0]) return deviceView({ ...context, device: context.args[0] });
   const { api, fleet, query } = context;
   const roles = [...new Set(fleet.overview.groups.map((group) => group.role))];
   const state = {
-    role: query.get("role") ?? "", segment: query.get("segment") ?? "", condition: query.get("condition") ?? "",
-    text: query.get("q") ?? "", colours: "condition",
+    role: query.get("role") ?? "",
+    segment: query.get("segment") ?? "",
+    condition: query.get("condition") ?? "",
+    text: query.get("q") ?? "",
+    colours: "condition",
   };
   const abort = new AbortController();
   const summary = h("p", { class: "note", "aria-live": "polite", id: "device-count" });
@@ -36,12 +39,34 @@ export function devicesView(context) {
     const total = groups.reduce((sum, group) => sum + group.indices.length, 0);
     summary.textContent = `${count(total, "device")} of ${number(inventory.ids.length)}${inventory.isWhole ? "" : ` (the first ${number(MOST)}; filter by role and segment)`}`;
     const hues = state.colours === "release" ? huesOf(inventory) : null;
-    canvases = groups.map((group) => ({ group, ...grid(inventory, group.indices, {
-      label: `${count(group.indices.length, "device")} of ${group.role} in ${group.segment}; arrow keys go through them, Enter opens one`,
-      hues, chosen: (device) => (location.hash = `#/devices/${id(device)}`), pointed: (text) => (pointed.textContent = text),
-    }) }));
-    put(cells, legend(hues), pointed, total === 0 && h("p", { class: "empty" }, "No device matches."), canvases.map(({ group, canvas }) =>
-      h("div", { class: "group" }, h("h2", {}, `${group.role} · ${group.segment} `, h("span", { class: "note" }, number(group.indices.length))), canvas)));
+    canvases = groups.map((group) => ({
+      group,
+      ...grid(inventory, group.indices, {
+        label: `${count(group.indices.length, "device")} of ${group.role} in ${group.segment}; arrow keys go through them, Enter opens one`,
+        hues,
+        chosen: (device) => (location.hash = `#/devices/${id(device)}`),
+        pointed: (text) => (pointed.textContent = text),
+      }),
+    }));
+    put(
+      cells,
+      legend(hues),
+      pointed,
+      total === 0 && h("p", { class: "empty" }, "No device matches."),
+      canvases.map(({ group, canvas }) =>
+        h(
+          "div",
+          { class: "group" },
+          h(
+            "h2",
+            {},
+            `${group.role} · ${group.segment} `,
+            h("span", { class: "note" }, number(group.indices.length)),
+          ),
+          canvas,
+        ),
+      ),
+    );
     draw();
     put(list, table(inventory, groups, total));
   };
@@ -57,25 +82,79 @@ export function devicesView(context) {
   const loader = again(load);
   const change = (name, reload) => (event) => {
     state[name] = event.target.value;
-    const kept = new URLSearchParams(Object.entries({ role: state.role, segment: state.segment, condition: state.condition, q: state.text }).filter(([, value]) => value));
+    const kept = new URLSearchParams(
+      Object.entries({
+        role: state.role,
+        segment: state.segment,
+        condition: state.condition,
+        q: state.text,
+      }).filter(([, value]) => value),
+    );
     history.replaceState(null, "", `#/devices${kept.size ? `?${kept}` : ""}`);
     if (reload) load();
     else show();
   };
-  const picks = h("form", { class: "filters", role: "search", on: { submit: (event) => event.preventDefault() } },
-    h("label", {}, "Search", h("input", { type: "search", id: "search", value: state.text, placeholder: "id or release", on: { input: change("text") } })),
-    pick("Condition", "condition", [["", "any"], ["trouble", "any trouble"], ...Object.entries(CONDITIONS).map(([name, { label }]) => [name, label])], state, change("condition")),
+  const picks = h(
+    "form",
+    { class: "filters", role: "search", on: { submit: (event) => event.preventDefault() } },
+    h(
+      "label",
+      {},
+      "Search",
+      h("input", {
+        type: "search",
+        id: "search",
+        value: state.text,
+        placeholder: "id or release",
+        on: { input: change("text") },
+      }),
+    ),
+    pick(
+      "Condition",
+      "condition",
+      [
+        ["", "any"],
+        ["trouble", "any trouble"],
+        ...Object.entries(CONDITIONS).map(([name, { label }]) => [name, label]),
+      ],
+      state,
+      change("condition"),
+    ),
     pick("Role", "role", [["", "all"], ...roles.map((role) => [role, role])], state, change("role", true)),
-    pick("Segment", "segment", [["", "all"], ...["canary", "early", "general"].map((name) => [name, name])], state, change("segment", true)),
-    pick("Colour by", "colours", [["condition", "condition"], ["release", "running release"]], state, change("colours")));
-  const element = h("div", { class: "stack" }, h("div", { class: "head" }, h("h1", {}, "Devices"), summary), picks, cells, list);
+    pick(
+      "Segment",
+      "segment",
+      [["", "all"], ...["canary", "early", "general"].map((name) => [name, name])],
+      state,
+      change("segment", true),
+    ),
+    pick(
+      "Colour by",
+      "colours",
+      [
+        ["condition", "condition"],
+        ["release", "running release"],
+      ],
+      state,
+      change("colours"),
+    ),
+  );
+  const element = h(
+    "div",
+    { class: "stack" },
+    h("div", { class: "head" }, h("h1", {}, "Devices"), summary),
+    picks,
+    cells,
+    list,
+  );
   const resized = new ResizeObserver(draw);
   resized.observe(cells);
   fleet.addEventListener("change", loader);
   document.addEventListener("theme", draw);
   load();
   return {
-    element, title: "Devices",
+    element,
+    title: "Devices",
     close: () => {
       abort.abort();
       resized.disconnect();
@@ -92,41 +171,14 @@ function again(work) {
   return () => {
     if (isDue) return;
     isDue = true;
-    setTimeout(async () => {
-      const begin = performance.now();
-      await work();
-      next = performance.now() + Math.max(PAUSE_MS, SHARE * (performance.now() - begin));
-      isDue = false;
-    }, Math.max(0, next - performance.now()));
+    setTimeout(
+      async () => {
+        const begin = performance.now();
+        await work();
+        next = performance.now() + Math.max(PAUSE_MS, SHARE * (performance.now() - begin));
+        isDue = false;
+      },
+      Math.max(0, next - performance.now()),
+    );
   };
-}
-
-function pick(label, name, options, state, listener) {
-  return h("label", {}, label, h("select", { name, id: `pick-${name}`, on: { change: listener } },
-    options.map(([value, text]) => h("option", { value, selected: value === state[name] }, text))));
-}
-
-function huesOf(inventory) {
-  const releases = [...new Set(inventory.releases)].filter(Boolean).sort();
-  return new Map(releases.map((release, at) => [release, HUES[at % HUES.length]]));
-}
-
-function legend(hues) {
-  const entries = hues
-    ? [...hues].map(([release, hue]) => h("li", {}, h("i", { class: "swatch", style: { background: hue } }), release))
-    : Object.keys(CONDITIONS).map((name) => h("li", {}, badge(name)));
-  return h("ul", { class: "legend small" }, entries);
-}
-
-function table(inventory, groups, total) {
-  const rows = groups.flatMap((group) => group.indices.slice(0, LISTED).map((at) => ({ at, group }))).slice(0, LISTED);
-  if (!rows.length) return h("p", { class: "empty" }, "Nothing to list.");
-  return [
-    h("div", { class: "wide" }, h("table", { class: "cards short" },
-      h("thead", {}, h("tr", {}, ["Device", "Condition", "Role", "Segment", "Running"].map((name) => h("th", { scope: "col" }, name)))),
-      h("tbody", {}, rows.map(({ at, group }) => h("tr", {},
-        h("td", {}, h("a", { href: `#/devices/${id(inventory.ids[at])}` }, inventory.ids[at])), h("td", {}, badge(inventory.conditions[at])),
-        h("td", {}, group.role), h("td", {}, group.segment), h("td", {}, inventory.releases[at] ?? "–")))))),
-    total > rows.length && h("p", { class: "note" }, `and ${number(total - rows.length)} more; search to narrow them down.`),
-  ];
 }

@@ -48,7 +48,10 @@ export function put(parent, ...children) {
   const open = new Set([...parent.querySelectorAll("details[open]")].map(keyOf));
   parent.replaceChildren(...flat(children));
   for (const details of parent.querySelectorAll("details")) if (open.has(keyOf(details))) details.open = true;
-  if (focused) [...parent.querySelectorAll("a, button, input, select, summary")].find((each) => keyOf(each) === focused)?.focus();
+  if (focused)
+    [...parent.querySelectorAll("a, button, input, select, summary")]
+      .find((each) => keyOf(each) === focused)
+      ?.focus();
   return parent;
 }
 

@@ -55,14 +55,19 @@ export class Fleet extends EventTarget {
       } catch {
         // The stream says that the hub is away, and asks again when it is back.
       }
-      await new Promise((resolve) => setTimeout(resolve, Math.max(PAUSE_MS, SHARE * (performance.now() - begin))));
+      await new Promise((resolve) =>
+        setTimeout(resolve, Math.max(PAUSE_MS, SHARE * (performance.now() - begin))),
+      );
     }
     this.#isBusy = false;
   }
 
   /** The sum of a count over groups: `sum("presence", "online")`, or of `devices`. */
   sum(kind, name, groups = this.overview?.groups ?? []) {
-    return groups.reduce((total, group) => total + (name === undefined ? group[kind] : (group[kind][name] ?? 0)), 0);
+    return groups.reduce(
+      (total, group) => total + (name === undefined ? group[kind] : (group[kind][name] ?? 0)),
+      0,
+    );
   }
 
   /** A release that stands or is under way, by its id. */

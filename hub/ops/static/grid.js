@@ -4,15 +4,25 @@ import { h, say } from "./dom.js";
 import { CONDITIONS } from "./conditions.js";
 import { colour } from "./theme.js";
 
-const LETTERS = { quarantined: "Q", safe_mode: "M", drifted: "D", failing: "F", silent: "S", offline: "O", unknown: "?", degraded: "W", sleeping: "Z" };
+const LETTERS = {
+  quarantined: "Q",
+  safe_mode: "M",
+  drifted: "D",
+  failing: "F",
+  silent: "S",
+  offline: "O",
+  unknown: "?",
+  degraded: "W",
+  sleeping: "Z",
+};
 const HEIGHT = 460;
 const [SMALLEST, LARGEST, LETTERED] = [3, 22, 13];
 
 /**
  * Returns a canvas with a cell for each of `indices`, which goes by arrow keys as well.
  * @param {import("./inventory.js").Inventory} inventory
- * @param {{ label: string, hues: Map<string, string> | null, chosen(id: string): void, pointed(text: string): void }} options
- *   `hues` gives colours by release; without, cells have the colour of their condition
+ * @param {{ label: string, hues: Map<string, { hue: string, letter: string }> | null, chosen(id: string): void, pointed(text: string): void }} options
+ *   `hues` gives a colour and a letter by release; without, cells have those of their condition
  */
 export function grid(inventory, indices, { label, hues, chosen, pointed }) {
   const canvas = h("canvas", { class: "grid", tabindex: 0, role: "img", "aria-label": label });
@@ -47,13 +57,15 @@ export function grid(inventory, indices, { label, hues, chosen, pointed }) {
         context.fillRect(x, y, size - gap, size - gap);
       }
     }
-    if (size >= LETTERED && !hues) {
+    if (size >= LETTERED) {
       context.fillStyle = colour("surface");
       context.font = `700 ${Math.round(size * 0.55)}px system-ui, sans-serif`;
       context.textAlign = "center";
       context.textBaseline = "middle";
       indices.forEach((index, at) => {
-        const letter = LETTERS[inventory.conditions[index]];
+        const letter = hues
+          ? hues.get(inventory.releases[index])?.letter
+          : LETTERS[inventory.conditions[index]];
         const [x, y] = place(at);
         if (letter) context.fillText(letter, x + (size - gap) / 2, y + (size - gap) / 2 + 0.5);
       });
@@ -100,7 +112,9 @@ function byHue(inventory, indices, hues) {
   const found = new Map();
   const known = Object.fromEntries(Object.keys(CONDITIONS).map((name) => [name, colour(name)]));
   indices.forEach((index, at) => {
-    const hue = hues ? (hues.get(inventory.releases[index]) ?? known.unknown) : known[inventory.conditions[index]];
+    const hue = hues
+      ? (hues.get(inventory.releases[index])?.hue ?? known.unknown)
+      : known[inventory.conditions[index]];
     if (!found.has(hue)) found.set(hue, []);
     found.get(hue).push(at);
   });

@@ -17,7 +17,7 @@ export class Inventory {
   /** Fetches all devices of a filter, page by page. Raises `Problem`. */
   static async load(api, { role, segment }, signal) {
     const found = new Inventory();
-    for (let cursor = null; ; ) {
+    for (let cursor = null; ;) {
       const page = await api.get("fleet/grid", { role, segment, limit: PAGE, cursor }, signal);
       page.blocks.forEach((block) => found.#add(block, page));
       cursor = page.next_cursor;
@@ -45,13 +45,16 @@ export class Inventory {
   /** Indices of the devices that a condition and a part of an id or release let through, by group. */
   select({ condition, text }) {
     const wanted = text.trim().toLowerCase();
-    const takes = (at) => (!condition || matches(condition, this.conditions[at]))
-      && (!wanted || this.ids[at].includes(wanted) || (this.releases[at] ?? "").includes(wanted));
-    return this.groups.map((group) => {
-      const indices = [];
-      for (let at = group.begin; at < group.end; at++) if (takes(at)) indices.push(at);
-      return { ...group, indices };
-    }).filter((group) => group.indices.length);
+    const takes = (at) =>
+      (!condition || matches(condition, this.conditions[at])) &&
+      (!wanted || this.ids[at].includes(wanted) || (this.releases[at] ?? "").includes(wanted));
+    return this.groups
+      .map((group) => {
+        const indices = [];
+        for (let at = group.begin; at < group.end; at++) if (takes(at)) indices.push(at);
+        return { ...group, indices };
+      })
+      .filter((group) => group.indices.length);
   }
 }
 

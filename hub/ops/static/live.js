@@ -13,7 +13,6 @@ const LONGEST_WAIT_MS = 10_000;
 export class Live extends EventTarget {
   #api;
   #last = "0";
-  #running = null;
   #cut = null;
 
   constructor(api) {
@@ -26,7 +25,7 @@ export class Live extends EventTarget {
   /** Begins behind the event `after`: what came since the page asked for the newest is told as well. */
   start(after) {
     this.#last = String(after);
-    this.#running ??= this.#run();
+    this.#run();
   }
 
   /** Looks again at once, as when the network is said to be back. */

@@ -11,28 +11,97 @@ function fitting(found, trouble) {
   const device = id(found.device_id);
   const isSafe = trouble.in_safe_mode || found.safe_mode === "on";
   return [
-    { name: "diagnose", label: "Diagnose", path: `recovery/${device}/collect-diagnostics`, means: "asks the device for its diagnostics" },
-    { name: "check-drift", label: "Check drift", path: `devices/${device}/commands`, more: { kind: "check-drift" }, means: "has it compare what stands on it with what was released" },
-    { name: "repair", label: "Repair drift", path: `recovery/${device}/repair`, means: "has it put right what differs from its release" },
-    { name: "redeploy", label: "Redeploy", path: `recovery/${device}/redeploy`, means: "has it install its release again", refused: trouble.redeploy.allowed ? null : trouble.redeploy.detail },
+    {
+      name: "diagnose",
+      label: "Diagnose",
+      path: `recovery/${device}/collect-diagnostics`,
+      means: "asks the device for its diagnostics",
+    },
+    {
+      name: "check-drift",
+      label: "Check drift",
+      path: `devices/${device}/commands`,
+      more: { kind: "check-drift" },
+      means: "has it compare what stands on it with what was released",
+    },
+    {
+      name: "repair",
+      label: "Repair drift",
+      path: `recovery/${device}/repair`,
+      means: "has it put right what differs from its release",
+    },
+    {
+      name: "redeploy",
+      label: "Redeploy",
+      path: `recovery/${device}/redeploy`,
+      means: "has it install its release again",
+      refused: trouble.redeploy.allowed ? null : trouble.redeploy.detail,
+    },
     trouble.quarantine
-      ? { name: "release", label: "Let go", path: `recovery/${device}/release`, means: "ends its quarantine: it may update again", needsReason: true }
-      : { name: "quarantine", label: "Quarantine", path: `recovery/${device}/quarantine`, means: "holds it back until somebody lets it go", needsReason: true, danger: true },
+      ? {
+          name: "release",
+          label: "Let go",
+          path: `recovery/${device}/release`,
+          means: "ends its quarantine: it may update again",
+          needsReason: true,
+        }
+      : {
+          name: "quarantine",
+          label: "Quarantine",
+          path: `recovery/${device}/quarantine`,
+          means: "holds it back until somebody lets it go",
+          needsReason: true,
+          danger: true,
+        },
     isSafe
-      ? { name: "leave", label: "Leave safe mode", path: `recovery/${device}/leave`, means: "ends its stay in safe mode" }
-      : { name: "enter", label: "Safe mode", path: `recovery/${device}/enter`, means: "stops its service and keeps the minimal stack", danger: true },
+      ? {
+          name: "leave",
+          label: "Leave safe mode",
+          path: `recovery/${device}/leave`,
+          means: "ends its stay in safe mode",
+        }
+      : {
+          name: "enter",
+          label: "Safe mode",
+          path: `recovery/${device}/enter`,
+          means: "stops its service and keeps the minimal stack",
+          danger: true,
+        },
   ];
 }
 
 /** Returns the buttons; disabled, with the reason, for who only looks. */
 export function orders({ api, role, found, trouble, done }) {
   const allowed = may(role, LEAST) && !found.revoked;
-  return h("div", { class: "actions", role: "group", "aria-label": "Actions" },
+  return h(
+    "div",
+    { class: "actions", role: "group", "aria-label": "Actions" },
     fitting(found, trouble).map((order) => {
-      const why = found.revoked ? "it was revoked" : !may(role, LEAST) ? `needs the role ${LEAST}` : (order.refused ?? null);
-      return h("button", { type: "button", class: order.danger ? "danger" : "", "data-key": `order-${order.name}`, disabled: why !== null, title: why ?? order.means, on: { click: () => open(api, found.device_id, order, done) } }, order.label);
+      const why = found.revoked
+        ? "it was revoked"
+        : !may(role, LEAST)
+          ? `needs the role ${LEAST}`
+          : (order.refused ?? null);
+      return h(
+        "button",
+        {
+          type: "button",
+          class: order.danger ? "danger" : "",
+          "data-key": `order-${order.name}`,
+          disabled: why !== null,
+          title: why ?? order.means,
+          on: { click: () => open(api, found.device_id, order, done) },
+        },
+        order.label,
+      );
     }),
-    !allowed && h("p", { class: "note why-not" }, found.revoked ? "This device was revoked." : `As ${role} you look; orders need ${LEAST}.`));
+    !allowed &&
+      h(
+        "p",
+        { class: "note why-not" },
+        found.revoked ? "This device was revoked." : `As ${role} you look; orders need ${LEAST}.`,
+      ),
+  );
 }
 
 function open(api, device, order, done) {
@@ -53,9 +122,32 @@ function open(api, device, order, done) {
       confirm.disabled = false;
     }
   };
-  dialog.append(h("form", { on: { submit } }, h("h2", { id: "order-title" }, `${order.label}: ${device}`), h("p", {}, `This ${order.means}.`),
-    h("label", {}, order.needsReason ? "Why" : "Why (it stands in the audit)", h("input", { name: "reason", maxlength: 1024, required: order.needsReason ?? false, autocomplete: "off" })),
-    problem, h("div", { class: "buttons" }, h("button", { type: "button", on: { click: () => dialog.close() } }, "Cancel"), confirm)));
+  dialog.append(
+    h(
+      "form",
+      { on: { submit } },
+      h("h2", { id: "order-title" }, `${order.label}: ${device}`),
+      h("p", {}, `This ${order.means}.`),
+      h(
+        "label",
+        {},
+        order.needsReason ? "Why" : "Why (it stands in the audit)",
+        h("input", {
+          name: "reason",
+          maxlength: 1024,
+          required: order.needsReason ?? false,
+          autocomplete: "off",
+        }),
+      ),
+      problem,
+      h(
+        "div",
+        { class: "buttons" },
+        h("button", { type: "button", on: { click: () => dialog.close() } }, "Cancel"),
+        confirm,
+      ),
+    ),
+  );
   dialog.addEventListener("close", () => {
     dialog.remove();
     document.querySelector(`[data-key="order-${order.name}"]`)?.focus();

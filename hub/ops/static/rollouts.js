@@ -32,17 +32,51 @@ export function rolloutsView({ api, fleet, args }) {
 
 function table(page) {
   if (!page.items.length) {
-    return h("p", { class: "empty" }, "No release yet. flaghoist release build, sign and publish make the first.");
+    return h(
+      "p",
+      { class: "empty" },
+      "No release yet. flaghoist release build, sign and publish make the first.",
+    );
   }
-  return h("div", { class: "wide" }, h("table", { class: "cards short" },
-    h("thead", {}, h("tr", {}, ["Release", "State", "Offered to", "Why", "Changed"].map((name) => h("th", { scope: "col" }, name)))),
-    h("tbody", {}, page.items.map((release) => h("tr", {},
-      h("td", {}, h("a", { href: `#/rollouts/${id(release.id)}` }, `${release.role} ${release.version}`), h("div", { class: "note" }, release.id)),
-      h("td", {}, h("span", { class: `state s-${release.state}` }, release.state)),
-      h("td", {}, release.segment ? `${share(release.basis_points)} of ${release.segment}` : "–"),
-      h("td", {}, release.reason || "–"),
-      h("td", { title: moment(release.updated_at) }, ago(release.updated_at)))))),
-  page.next_cursor !== null && h("p", { class: "note" }, `The newest ${PAGE}; flaghoist rollout list has all.`));
+  return h(
+    "div",
+    { class: "wide" },
+    h(
+      "table",
+      { class: "cards short" },
+      h(
+        "thead",
+        {},
+        h(
+          "tr",
+          {},
+          ["Release", "State", "Offered to", "Why", "Changed"].map((name) => h("th", { scope: "col" }, name)),
+        ),
+      ),
+      h(
+        "tbody",
+        {},
+        page.items.map((release) =>
+          h(
+            "tr",
+            {},
+            h(
+              "td",
+              {},
+              h("a", { href: `#/rollouts/${id(release.id)}` }, `${release.role} ${release.version}`),
+              h("div", { class: "note" }, release.id),
+            ),
+            h("td", {}, h("span", { class: `state s-${release.state}` }, release.state)),
+            h("td", {}, release.segment ? `${share(release.basis_points)} of ${release.segment}` : "–"),
+            h("td", {}, release.reason || "–"),
+            h("td", { title: moment(release.updated_at) }, ago(release.updated_at)),
+          ),
+        ),
+      ),
+    ),
+    page.next_cursor !== null &&
+      h("p", { class: "note" }, `The newest ${PAGE}; flaghoist rollout list has all.`),
+  );
 }
 
 function rolloutView({ api, fleet, release }) {
@@ -54,8 +88,10 @@ function rolloutView({ api, fleet, release }) {
     const mine = ++shown;
     try {
       const [progress, detail, events, approvals] = await Promise.all([
-        api.get(`releases/${id(release)}/progress`), api.get(`releases/${id(release)}`),
-        api.get("audits", { releaseId: release, limit: 20 }), api.get(`releases/${id(release)}/approvals`),
+        api.get(`releases/${id(release)}/progress`),
+        api.get(`releases/${id(release)}`),
+        api.get("audits", { releaseId: release, limit: 20 }),
+        api.get(`releases/${id(release)}/approvals`),
       ]);
       if (mine !== shown) return;
       known = progress;
@@ -66,7 +102,8 @@ function rolloutView({ api, fleet, release }) {
     }
   };
   // Reports are no events: while a rollout is under way its progress is asked for whenever the fleet changed.
-  const changed = () => (known === null || !["complete", "superseded", "rolled_back"].includes(known.state)) && load();
+  const changed = () =>
+    (known === null || !["complete", "superseded", "rolled_back"].includes(known.state)) && load();
   const told = ({ detail }) => detail.release_id === release && load();
   fleet.addEventListener("change", changed);
   fleet.addEventListener("event", told);
@@ -82,29 +119,84 @@ function rolloutView({ api, fleet, release }) {
 }
 
 function showHead(head, progress, buttons) {
-  put(head,
-    h("div", {}, h("h1", {}, `${progress.role} ${progress.version}`), h("p", { class: "note" }, `${progress.id} · commit ${progress.commit.slice(0, 12)}`)),
+  put(
+    head,
+    h(
+      "div",
+      {},
+      h("h1", {}, `${progress.role} ${progress.version}`),
+      h("p", { class: "note" }, `${progress.id} · commit ${progress.commit.slice(0, 12)}`),
+    ),
     h("span", { class: `state s-${progress.state}`, id: "release-state" }, progress.state),
-    buttons);
+    buttons,
+  );
 }
 
 function content(progress, detail, events, approvals) {
   return [
-    progress.reason && h("p", { class: progress.state === "halted" ? "error" : "card", role: progress.state === "halted" ? "alert" : null },
-      h("b", {}, progress.state), `: ${progress.reason}`),
-    h("section", { class: "card", "aria-labelledby": "road-title" }, h("h2", { id: "road-title" }, "The road"), road(progress), next(progress)),
-    h("div", { class: "thirds" },
-      h("section", { class: "card", "aria-labelledby": "failures-title" }, h("h2", { id: "failures-title" }, "What went wrong"), failures(progress)),
-      h("section", { class: "card", "aria-labelledby": "stages-title" }, h("h2", { id: "stages-title" }, "Stages"), stages(detail.stages),
-        approvals.length > 0 && [h("h3", {}, "Approved"), h("ul", {}, approvals.map((each) => h("li", {}, `${each.segment} by ${each.by}`, each.reason && `: ${each.reason}`)))]),
-      h("section", { class: "card", "aria-labelledby": "told-title" }, h("h2", { id: "told-title" }, "What happened"),
-        h("ol", { class: "events" }, events.map((event) => line(event, { withDay: true }))))),
+    progress.reason &&
+      h(
+        "p",
+        {
+          class: progress.state === "halted" ? "error" : "card",
+          role: progress.state === "halted" ? "alert" : null,
+        },
+        h("b", {}, progress.state),
+        `: ${progress.reason}`,
+      ),
+    h(
+      "section",
+      { class: "card", "aria-labelledby": "road-title" },
+      h("h2", { id: "road-title" }, "The road"),
+      road(progress),
+      next(progress),
+    ),
+    h(
+      "div",
+      { class: "thirds" },
+      h(
+        "section",
+        { class: "card", "aria-labelledby": "failures-title" },
+        h("h2", { id: "failures-title" }, "What went wrong"),
+        failures(progress),
+      ),
+      h(
+        "section",
+        { class: "card", "aria-labelledby": "stages-title" },
+        h("h2", { id: "stages-title" }, "Stages"),
+        stages(detail.stages),
+        approvals.length > 0 && [
+          h("h3", {}, "Approved"),
+          h(
+            "ul",
+            {},
+            approvals.map((each) =>
+              h("li", {}, `${each.segment} by ${each.by}`, each.reason && `: ${each.reason}`),
+            ),
+          ),
+        ],
+      ),
+      h(
+        "section",
+        { class: "card", "aria-labelledby": "told-title" },
+        h("h2", { id: "told-title" }, "What happened"),
+        h(
+          "ol",
+          { class: "events" },
+          events.map((event) => line(event, { withDay: true })),
+        ),
+      ),
+    ),
   ];
 }
 
 function next({ gate, step, scheduled }) {
   const due = step ?? gate;
-  return h("p", { class: "note next" },
+  return h(
+    "p",
+    { class: "note next" },
     due && (due.passed ? "The gate is passed: it may go on." : `The gate: ${due.detail}`),
-    scheduled && ` Scheduled: ${share(scheduled.basis_points)} of ${scheduled.segment} not before ${moment(scheduled.not_before)}, by ${scheduled.actor}.`);
+    scheduled &&
+      ` Scheduled: ${share(scheduled.basis_points)} of ${scheduled.segment} not before ${moment(scheduled.not_before)}, by ${scheduled.actor}.`,
+  );
 }

@@ -97,7 +97,7 @@ def test_everything_that_the_page_loads_is_there() -> None:
 
 @pytest.mark.parametrize("name", MODULES)
 def test_what_a_module_imports_is_exported(name: str) -> None:
-    for wanted, source in re.findall(r'^import \{ ([^}]+) \} from "\./([^"]+)";', text(name), re.M):
+    for wanted, source in re.findall(r'^import \{\s*([^}]+?),?\s*\} from "\./([^"]+)";', text(name), re.M):
         exported = set(re.findall(r"^export (?:async )?(?:function|const|class) (\w+)", text(source), re.M))
         assert {each.strip() for each in wanted.split(",")} <= exported
 
