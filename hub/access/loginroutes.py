@@ -142,5 +142,5 @@ def _redirect(url: str, *cookies: Cookie) -> Response[None]:
 def _page(
     page: str, form_targets: str, *, status: int = 200, cookies: list[Cookie] | None = None
 ) -> Response[str]:
-    headers = {**_NO_STORE, "Content-Security-Policy": rendering.policy(form_targets)}
+    headers = {**_NO_STORE, "Content-Security-Policy": rendering.policy(page, form_targets)}
     return Response(page, status_code=status, headers=headers, cookies=cookies, media_type="text/html")

@@ -6,6 +6,8 @@ from typing import Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from hub.inline import style_sources
+
 _environment: Final = Environment(
     loader=PackageLoader("hub.access", "pages"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
 )
@@ -21,9 +23,9 @@ def log_out(name: str, *, action: str, csrf_token: str) -> str:
     return _environment.get_template("logout.html").render(name=name, action=action, csrf_token=csrf_token)
 
 
-def policy(form_targets: str) -> str:
+def policy(page: str, form_targets: str) -> str:
     """Return the Content-Security-Policy of a page whose form, and what that redirects to, may lead to these."""
     return (
-        f"default-src 'none'; style-src 'unsafe-inline'; form-action {form_targets}; base-uri 'none'; "
+        f"default-src 'none'; style-src {style_sources(page)}; form-action {form_targets}; base-uri 'none'; "
         "frame-ancestors 'none'"
     )

@@ -14,10 +14,11 @@ from hub.errors import Invalid
 from hub.governance.compliance import PERIOD_DAYS
 from hub.governance.rendering import Table, as_csv, as_page
 from hub.governance.service import KEPT_DAYS, Governance
+from hub.inline import style_sources
 from topics.fields import Text
 
 AnyRequest = Request[Any, Any, State]
-PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'"
+PAGE_POLICY = "default-src 'none'; style-src {styles}; base-uri 'none'; frame-ancestors 'none'"
 """The page has its style with it, and nothing else."""
 
 
@@ -114,8 +115,9 @@ class ComplianceController(Controller):
             headers["Content-Disposition"] = f'attachment; filename="compliance-{table}.csv"'
             return Response(as_csv(found, table), media_type="text/csv", headers=headers)
         if format == "html":
-            headers["Content-Security-Policy"] = PAGE_POLICY
-            return Response(as_page(found), media_type="text/html", headers=headers)
+            page = as_page(found)
+            headers["Content-Security-Policy"] = PAGE_POLICY.format(styles=style_sources(page))
+            return Response(page, media_type="text/html", headers=headers)
         return Response(found, headers=headers)
 
     @get("/history", sync_to_thread=True)

@@ -11,6 +11,7 @@ import pytest
 from hub import events
 from hub.audit.checkpoints import checkpoint_if_due
 from hub.governance.rendering import as_csv
+from hub.inline import style_sources
 from tests.hub.world import World
 
 FREEZE = {
@@ -157,7 +158,9 @@ def test_the_page_needs_nothing_else_and_shows_texts_as_texts(fleet: World) -> N
         tx.execute("UPDATE devices SET site = '<script>alert(1)</script>'")
     answer = report(fleet, format="html")
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
-    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'none'" in policy and "unsafe" not in policy
+    assert f"style-src {style_sources(answer.text)};" in policy and "'sha256-" in policy
     assert "<script" not in answer.text and "&lt;script&gt;" in answer.text
     assert "src=" not in answer.text and "http" not in answer.text.replace("http-equiv", "")
     assert "shop-2" in answer.text

@@ -10,6 +10,7 @@ import pytest
 
 from hub.access.oidc.flow import challenge
 from hub.access.oidc.http import Answer
+from hub.inline import style_sources
 from tests.hub.access.browsing import Browser
 from tests.hub.access.issuer import CLIENT, ISSUER, STRANGER, SUBJECT
 from tests.hub.world import World
@@ -210,7 +211,9 @@ def test_a_login_that_is_refused_opens_no_session_and_stands_in_the_audit(
     answer = attempt(browser)
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "text/html; charset=utf-8" and "<script" not in answer.text
-    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'none'" in policy and "unsafe" not in policy
+    assert f"style-src {style_sources(answer.text)};" in policy and "'sha256-" in policy
     assert SESSION not in browser.cookies and LOGIN not in browser.cookies
     assert browser.request("GET", "/devices").status_code == 401
     (refused,) = browser.told("login.refused")
