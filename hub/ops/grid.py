@@ -36,16 +36,17 @@ def page(
         raise Invalid(f"limit must be 1 to {MAX_LIMIT}.", rule="limit")
     if segment is not None and segment not in SEGMENTS:
         raise Invalid(f"{segment!r} is not a segment.", rule="segment")
-    where, params = ["1 = 1"], {"now": now, "limit": limit + 1}
+    where = ["1 = 1"]
+    params: dict[str, Any] = {"now": now, "limit": limit + 1}
     for name, value in (("role", role), ("segment", segment)):
         if value is not None:
             where.append(f"devices.{name} = :{name}")
-            params[name] = value  # type: ignore[assignment]
+            params[name] = value
     if cursor is not None:
         where.append(
             "(devices.role, devices.segment, devices.device_id) > (:after_role, :after_segment, :after_id)"
         )
-        params |= dict(zip(("after_role", "after_segment", "after_id"), _parts(cursor), strict=True))  # type: ignore[arg-type]
+        params |= dict(zip(("after_role", "after_segment", "after_id"), _parts(cursor), strict=True))
     rows = tx.all(_PAGE.format(where=" AND ".join(where)), params)
     shown = rows[:limit]
     letters = _letters(shown)

@@ -55,6 +55,7 @@ function showLive() {
   const stale = byId("stale");
   const isStale = live.state === "stale";
   document.body.classList.toggle("is-stale", isStale);
+  if (isStale && stale.hidden) say("Stale: the hub does not answer.");
   if (isStale) {
     const since = live.heard
       ? `Stale since ${clock(live.heard)} (${span(Date.now() - live.heard)})`

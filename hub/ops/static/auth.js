@@ -103,7 +103,7 @@ export class Auth {
         h(
           "p",
           { id: "token-help", class: "note" },
-          "The first admin's is in the file admin.token of the hub's data; others come from flaghoist api-keys. ",
+          "The first admin's is in the file admin.token of the hub's data; others come from flaghoist api-key. ",
           "It is kept by this tab and forgotten when it closes.",
         ),
         h("button", { type: "submit", class: provided ? "" : "main" }, "Show the fleet"),

@@ -1,9 +1,10 @@
 // One device: what it is, how it fares, what happened to it, and what can be done about it.
 
-import { h, put } from "./dom.js";
+import { draw, h, put, say } from "./dom.js";
 import { badge, conditionOf } from "./conditions.js";
 import { commands, facts, timelineOf, troubles, update } from "./devicecards.js";
 import { orders } from "./orders.js";
+import { oneByOne } from "./pace.js";
 import { probesOf } from "./probes.js";
 import { id } from "./api.js";
 
@@ -15,7 +16,6 @@ export function deviceView({ api, fleet, device }) {
   const probes = h("section", { class: "card", "aria-labelledby": "probes-title" });
   const timeline = h("section", { class: "card", "aria-labelledby": "timeline-title" });
   const state = { tier: "5m", kind: "" };
-  let shown = 0;
   let isShown = false;
 
   const loadProbes = async () => {
@@ -27,7 +27,7 @@ export function deviceView({ api, fleet, device }) {
       probes,
       probesOf(found.items, state.tier, (tier) => {
         state.tier = tier;
-        loadProbes();
+        loadProbes().catch((error) => say(error.message));
       }),
     );
   };
@@ -37,30 +37,29 @@ export function deviceView({ api, fleet, device }) {
       timeline,
       timelineOf(found.items, state.kind, (kind) => {
         state.kind = kind;
-        loadTimeline();
+        loadTimeline().catch((error) => say(error.message));
       }),
     );
   };
-  const load = async () => {
-    const mine = ++shown;
+  const load = oneByOne(async () => {
     try {
       const [found, trouble, drifts] = await Promise.all([
         api.get(path),
         api.get(`recovery/${id(device)}`),
         api.get(`${path}/timeline`, { kind: "drift", limit: 1 }),
       ]);
-      if (mine !== shown) return;
       const candidate = fleet.overview.groups.find(
         (group) => group.role === found.role && group.segment === found.segment,
       )?.candidate;
       const verdict =
         candidate && (await api.get(`releases/${id(candidate)}/eligibility/${id(device)}`).catch(() => null));
       const drift = drifts.items[0]?.detail;
-      put(
+      const condition = conditionOf(found, drift?.items?.length > 0 && !drift.repaired);
+      const { role } = fleet.caller;
+      draw(
         head,
-        h("h1", {}, device),
-        badge(conditionOf(found, drift?.items?.length > 0 && !drift.repaired)),
-        orders({ api, role: fleet.caller.role, device, found, trouble, done: load }),
+        [condition, trouble.quarantine, trouble.in_safe_mode, trouble.redeploy, found.revoked, role],
+        () => [h("h1", {}, device), badge(condition), orders({ api, role, found, trouble, done: load })],
       );
       put(
         body,
@@ -72,10 +71,10 @@ export function deviceView({ api, fleet, device }) {
       isShown = true;
       await Promise.all([loadProbes(), loadTimeline()]);
     } catch (error) {
-      if (mine === shown && !isShown)
+      if (!isShown)
         put(body, h("p", { class: "error" }, error.message), h("a", { href: "#/devices" }, "All devices"));
     }
-  };
+  });
   const changed = ({ detail }) => detail.device_id === device && load();
   fleet.addEventListener("event", changed);
   const timer = setInterval(load, 15_000);

@@ -7,6 +7,7 @@ import { huesOf, legend, pick, table } from "./deviceparts.js";
 import { count, number } from "./format.js";
 import { grid } from "./grid.js";
 import { id } from "./api.js";
+import { unhurried } from "./pace.js";
 import { Inventory, MOST } from "./inventory.js";
 
 /** How soon the whole inventory may be asked for again (ms), and how many times as long as an answer took. */
@@ -79,7 +80,7 @@ export function devicesView(context) {
       if (error.name !== "AbortError" && !inventory) put(cells, h("p", { class: "error" }, error.message));
     }
   };
-  const loader = again(load);
+  const loader = unhurried(load, PAUSE_MS, SHARE);
   const change = (name, reload) => (event) => {
     state[name] = event.target.value;
     const kept = new URLSearchParams(
@@ -161,24 +162,5 @@ export function devicesView(context) {
       fleet.removeEventListener("change", loader);
       document.removeEventListener("theme", draw);
     },
-  };
-}
-
-/** Returns a function that does `work`, one at a time, and the less often the longer it takes. */
-function again(work) {
-  let next = performance.now() + PAUSE_MS;
-  let isDue = false;
-  return () => {
-    if (isDue) return;
-    isDue = true;
-    setTimeout(
-      async () => {
-        const begin = performance.now();
-        await work();
-        next = performance.now() + Math.max(PAUSE_MS, SHARE * (performance.now() - begin));
-        isDue = false;
-      },
-      Math.max(0, next - performance.now()),
-    );
   };
 }

@@ -55,6 +55,19 @@ export function put(parent, ...children) {
   return parent;
 }
 
+const drawn = new WeakMap();
+
+/**
+ * Puts what `make` returns into an element, unless it was made of the same data the last time: what nobody changed is
+ * not taken from under somebody's pointer.
+ */
+export function draw(parent, data, make) {
+  const text = JSON.stringify(data);
+  if (drawn.get(parent) === text) return;
+  drawn.set(parent, text);
+  put(parent, make());
+}
+
 function keyOf(element) {
   return element.dataset?.key ?? element.getAttribute("href") ?? element.id;
 }

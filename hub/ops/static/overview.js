@@ -1,6 +1,6 @@
 // The fleet at a glance.
 
-import { h, put } from "./dom.js";
+import { draw, h } from "./dom.js";
 import { badge, CONDITIONS, sign } from "./conditions.js";
 import { ring, stacked } from "./charts.js";
 import { line } from "./events.js";
@@ -29,12 +29,14 @@ export function overviewView({ fleet }) {
     ),
   );
   const show = () => {
-    if (!fleet.overview) return;
-    put(whole, figures(fleet));
-    put(alerts, h("h2", { id: "alerts-title" }, "Alerts"), alertList(fleet.alerts));
-    put(underway, h("h2", { id: "underway-title" }, "Under way"), rollouts(fleet.overview.releases));
-    put(roles, roleCards(fleet));
-    put(recent, h("h2", { id: "recent-title" }, "Just now"), recentList(fleet.recent));
+    const { overview, alerts: wrong, recent: events } = fleet;
+    if (!overview) return;
+    const { groups, releases } = overview;
+    draw(whole, groups, () => figures(fleet));
+    draw(alerts, wrong, () => [h("h2", { id: "alerts-title" }, "Alerts"), alertList(wrong)]);
+    draw(underway, releases, () => [h("h2", { id: "underway-title" }, "Under way"), rollouts(releases)]);
+    draw(roles, [groups, releases], () => roleCards(fleet));
+    draw(recent, events, () => [h("h2", { id: "recent-title" }, "Just now"), recentList(events)]);
   };
   fleet.addEventListener("change", show);
   show();

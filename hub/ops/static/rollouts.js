@@ -1,10 +1,11 @@
 // Releases, and the rollout of one.
 
-import { h, put } from "./dom.js";
+import { draw, h, put, say } from "./dom.js";
 import { ago, moment, share } from "./format.js";
 import { id } from "./api.js";
 import { failures, road, stages } from "./road.js";
 import { actions } from "./actions.js";
+import { oneByOne } from "./pace.js";
 import { line } from "./events.js";
 
 const PAGE = 100;
@@ -14,16 +15,13 @@ export function rolloutsView({ api, fleet, args }) {
   if (args[0]) return rolloutView({ api, fleet, release: args[0] });
   const list = h("div", { class: "card" }, h("p", { class: "empty" }, "Loading…"));
   const element = h("div", {}, h("div", { class: "head" }, h("h1", {}, "Rollouts")), list);
-  let shown = 0;
-  const load = async () => {
-    const mine = ++shown;
+  const load = oneByOne(async () => {
     try {
-      const page = await api.get("releases", { limit: PAGE });
-      if (mine === shown) put(list, table(page));
+      put(list, table(await api.get("releases", { limit: PAGE })));
     } catch (error) {
-      if (mine === shown) put(list, h("p", { class: "error" }, error.message));
+      put(list, h("p", { class: "error" }, error.message));
     }
-  };
+  });
   const changed = ({ detail }) => detail.kind.startsWith("release.") && load();
   fleet.addEventListener("event", changed);
   load();
@@ -75,17 +73,15 @@ function table(page) {
       ),
     ),
     page.next_cursor !== null &&
-      h("p", { class: "note" }, `The newest ${PAGE}; flaghoist rollout list has all.`),
+      h("p", { class: "note" }, `The newest ${PAGE}; flaghoist release list has all.`),
   );
 }
 
 function rolloutView({ api, fleet, release }) {
   const head = h("div", { class: "head" }, h("h1", {}, release));
   const body = h("div", { class: "stack" }, h("p", { class: "empty" }, "Loading…"));
-  let shown = 0;
   let known = null;
-  const load = async () => {
-    const mine = ++shown;
+  const load = oneByOne(async () => {
     try {
       const [progress, detail, events, approvals] = await Promise.all([
         api.get(`releases/${id(release)}/progress`),
@@ -93,14 +89,21 @@ function rolloutView({ api, fleet, release }) {
         api.get("audits", { releaseId: release, limit: 20 }),
         api.get(`releases/${id(release)}/approvals`),
       ]);
-      if (mine !== shown) return;
+      if (progress.state === "halted" && known?.state !== "halted") say(`Halted: ${progress.reason}`);
       known = progress;
-      showHead(head, progress, actions({ api, role: fleet.caller.role, progress, done: load }));
-      put(body, content(progress, detail, events.items, approvals.items));
+      const { role } = fleet.caller;
+      draw(
+        head,
+        [progress.state, progress.segment, progress.basis_points, progress.step?.next_basis_points, role],
+        () => headOf(progress, actions({ api, role, progress, done: load })),
+      );
+      draw(body, [progress, detail, events, approvals], () =>
+        content(progress, detail, events.items, approvals.items),
+      );
     } catch (error) {
-      if (mine === shown && !known) put(body, h("p", { class: "error" }, error.message));
+      if (!known) put(body, h("p", { class: "error" }, error.message));
     }
-  };
+  });
   // Reports are no events: while a rollout is under way its progress is asked for whenever the fleet changed.
   const changed = () =>
     (known === null || !["complete", "superseded", "rolled_back"].includes(known.state)) && load();
@@ -118,9 +121,8 @@ function rolloutView({ api, fleet, release }) {
   };
 }
 
-function showHead(head, progress, buttons) {
-  put(
-    head,
+function headOf(progress, buttons) {
+  return [
     h(
       "div",
       {},
@@ -129,7 +131,7 @@ function showHead(head, progress, buttons) {
     ),
     h("span", { class: `state s-${progress.state}`, id: "release-state" }, progress.state),
     buttons,
-  );
+  ];
 }
 
 function content(progress, detail, events, approvals) {
@@ -137,10 +139,7 @@ function content(progress, detail, events, approvals) {
     progress.reason &&
       h(
         "p",
-        {
-          class: progress.state === "halted" ? "error" : "card",
-          role: progress.state === "halted" ? "alert" : null,
-        },
+        { class: progress.state === "halted" ? "error" : "card", id: "release-reason" },
         h("b", {}, progress.state),
         `: ${progress.reason}`,
       ),
