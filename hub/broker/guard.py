@@ -19,7 +19,7 @@ from hub.broker.wire import LinkError
 from hub.caller import rule
 from hub.events import Event, append
 from hub.identity.ca import Authorities
-from hub.store import Store
+from hub.store import Store, StoreBusy, StoreFull
 
 THREADS: Final = 2
 TELL_MS: Final = 60_000
@@ -58,13 +58,18 @@ class Guard:
         reason: str | None = why
         while reason is not None:
             try:
-                self._tell(client, reason)
                 evict(self._authorities, client, port=port, now=self._clock() // 1000)
             except (LinkError, OSError, ssl.SSLError) as error:
                 _log.error("the client could not be put out", device=client, reason=str(error))
             except Exception:
-                # Whatever the store says: the next offence must find a guard that does its work.
+                # A fault of ours: the next offence must find a guard that does its work.
                 _log.exception("the client could not be put out", device=client)
+            try:
+                self._tell(client, reason)
+            except (StoreBusy, StoreFull) as error:
+                _log.error(
+                    "that a client was put out cannot be written down", device=client, reason=str(error)
+                )
             with self._lock:
                 reason = self._again.pop(client)
                 if reason is not None:

@@ -16,9 +16,12 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
 from hub.broker.arrivals import Uplink
+from topics import names
+from topics.errors import TopicError
 
 WINDOW_S: Final = 10.0
 MOST: Final = 5_000
@@ -56,9 +59,11 @@ class Floods:
         found = []
         for sender, count in senders.items():
             self._counts[sender] += round(count * len(arrivals) / len(drawn))
-            prefix, _, device_id = sender.rpartition("/")
-            if self._counts[sender] > MOST and prefix == self._prefix:
-                found.append(device_id)
+            if self._counts[sender] > MOST:
+                prefix, _, device_id = sender.rpartition("/")
+                # Whoever is named goes into the broker's access list, so it must be a name.
+                with suppress(TopicError):
+                    found += [names.device_id(device_id)] if prefix == self._prefix else []
         return found
 
 

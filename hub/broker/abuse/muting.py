@@ -10,14 +10,18 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterable
+from typing import Final
 
 import structlog
 
 from hub.broker.abuse.floods import MOST, WINDOW_S, Holds
 from hub.caller import rule
+from hub.errors import SetupError
 from hub.events import Event, append
-from hub.store import Store
+from hub.store import Store, StoreBusy, StoreFull
 from hub.wake import Wake
+
+RETRY_S: Final = 1.0
 
 _log = structlog.get_logger("hub.muting")
 
@@ -51,10 +55,15 @@ class Muting:
             if seconds:
                 reason = f"sent more than {MOST} messages within {WINDOW_S:g} s; muted for {seconds:g} s"
                 _log.warning("a device floods and is muted", device=device_id, seconds=seconds)
-                with self._store.write() as tx:
-                    event = Event(kind="device.muted", device_id=device_id, reason=reason)
-                    append(tx, event, rule("floods"), self._now())
                 self._wake()
+                try:
+                    with self._store.write() as tx:
+                        event = Event(kind="device.muted", device_id=device_id, reason=reason)
+                        append(tx, event, rule("floods"), self._now())
+                except (StoreBusy, StoreFull) as error:
+                    _log.error(
+                        "that it was muted cannot be written down", device=device_id, reason=str(error)
+                    )
 
     async def run(self, reload: Callable[[], None]) -> None:
         """Have the broker read its list whenever a hold begins or ends."""
@@ -66,7 +75,11 @@ class Muting:
                     at = self._steady()
                     held, seconds = self._holds.held(at), self._holds.next_end(at)
                 if held != told:
-                    await asyncio.to_thread(reload)
-                    told = held
+                    try:
+                        await asyncio.to_thread(reload)
+                        told = held
+                    except (OSError, SetupError) as error:
+                        _log.error("the broker's access list cannot be written", reason=str(error))
+                        await self._wake.wait(RETRY_S)
                 else:
                     await self._wake.wait(seconds)

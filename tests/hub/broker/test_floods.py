@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import random
+import resource
 import time
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from hub.broker.abuse import muting as muting_module
+from hub.broker.abuse.connections import ENOUGH, RESERVE, most_connections
 from hub.broker.abuse.floods import HOLD_S, LONGEST_S, MOST, SAMPLE, WINDOW_S, Floods, Holds
 from hub.broker.abuse.muting import Muting
 from hub.broker.arrivals import Uplink
@@ -36,6 +39,11 @@ def sent(device_id: str, count: int, kind: str = "status") -> list[Uplink]:
             [(0.0, [one for n in range(MOST) for one in sent(f"d-{n}", 20)])], [], id="a fleet, each a little"
         ),
         pytest.param([(0.0, [Uplink("nonsense", b"")] * 2 * MOST)], [], id="nobody's"),
+        pytest.param(
+            [(0.0, [Uplink(f"{FLEET}/v1/devices/a b\nuser svc.hoister/up/status", b"")] * 2 * MOST)],
+            [],
+            id="a name that would be lines of the access list",
+        ),
         pytest.param([], [], id="nothing"),
     ],
 )
@@ -117,6 +125,52 @@ def test_a_muted_device_is_refused_what_it_sends_until_its_hold_ends(tmp_path: P
         "reason": "sent more than 5000 messages within 10 s; muted for 60 s",
     }
     assert [row["device_id"] for row in found] == ["shop-1", "shop-3"]
+
+
+def test_a_list_that_cannot_be_written_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(muting_module, "RETRY_S", 0.0)
+    tries: list[list[str]] = []
+    with closing(SqliteStore(tmp_path / "hub.db")) as store:
+        muting = Muting(store, lambda: 1_000, lambda: 0.0)
+
+        async def main() -> None:
+            loop, written = asyncio.get_running_loop(), asyncio.Event()
+
+            def reload() -> None:
+                tries.append(muting.muted())
+                if len(tries) == 1:
+                    raise OSError(28, "No space left on device")
+                loop.call_soon_threadsafe(written.set)
+
+            muting.flooded(["shop-1"])
+            task = asyncio.create_task(muting.run(reload))
+            async with asyncio.timeout(60):
+                await written.wait()
+            task.cancel()
+
+        asyncio.run(main())
+    assert tries == [["shop-1"]] * 2
+
+
+@pytest.mark.parametrize(
+    ("limits", "raised", "most"),
+    [
+        pytest.param((1_024, 4_096), (4_096, 4_096), 4_096 - RESERVE, id="as far as it may"),
+        pytest.param((4_096, 4_096), None, 4_096 - RESERVE, id="as it is"),
+        pytest.param((1_024, -1), (ENOUGH, -1), ENOUGH - RESERVE, id="without a limit"),
+        pytest.param((64, 64), None, 1, id="hardly any"),
+    ],
+)
+def test_how_many_connections_devices_may_have(
+    monkeypatch: pytest.MonkeyPatch, limits: tuple[int, int], raised: tuple[int, int] | None, most: int
+) -> None:
+    asked: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _which: limits)
+    monkeypatch.setattr(resource, "setrlimit", lambda _which, wanted: asked.append(wanted))
+    assert most_connections() == most
+    assert asked == ([raised] if raised else [])
 
 
 def test_a_hold_that_ends_is_told_without_a_wake(tmp_path: Path) -> None:
