@@ -67,11 +67,8 @@ def _troubles(stage: Stage, stable: str) -> None:
         answer = stage.client.post(f"/recovery/{name}/{verb}", json={"reason": HOSTILE})
         assert answer.status_code == 200, answer.text
     with stage.store.write() as tx:
-        tx.execute(
-            "UPDATE device_latest SET received_at = received_at - 9000000 WHERE device_key IN "
-            "(SELECT key FROM devices WHERE device_id IN ('shop-general-11', 'shop-general-12'))"
-        )
-        tx.execute(
-            "UPDATE presence SET received_at = received_at - 9000000 WHERE device_key IN "
-            "(SELECT key FROM devices WHERE device_id IN ('shop-general-11', 'shop-general-12'))"
-        )
+        for table in ("device_latest", "presence"):
+            tx.execute(
+                f"UPDATE {table} SET received_at = received_at - 9000000 WHERE device_key IN "
+                "(SELECT key FROM devices WHERE device_id IN ('shop-general-11', 'shop-general-12'))"
+            )
