@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 import stat
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -12,7 +15,8 @@ from hub.app import DATABASE
 from hub.broker.credentials import Credentials
 from hub.config import number
 from hub.store import SqliteStore
-from tests.hostile.harbour import GOOD, Harbour
+from tests.e2e import leaks
+from tests.hostile.harbour import GOOD, PATIENCE, Harbour
 from tests.support.tls import handshake, is_refused
 
 pytestmark = pytest.mark.heavy
@@ -60,3 +64,23 @@ def test_a_listener_speaks_tls_1_3_alone(harbour: Harbour, listener: str) -> Non
         older = files.context()
         older.minimum_version = older.maximum_version = ssl.TLSVersion.TLSv1_2
         assert is_refused(older, port)
+
+
+def test_no_log_holds_what_was_shown_or_guessed(harbour: Harbour) -> None:
+    """A new API key, wrong credentials, a session that is none, and a secret in a query: none of them is in a log."""
+    fleet = harbour.fleet
+    given = [
+        str(fleet.post("/api-keys", {"name": "ci", "role": "viewer"})["key"]),
+        *[f"{what}-that-was-only-guessed" for what in ("bearer", "session", "token")],
+    ]
+    key, bearer, session, token = given
+    for headers in (
+        {"Authorization": f"Bearer {key}"},
+        {"Authorization": f"Bearer {bearer}"},
+        {"Cookie": f"__Host-session={session}; session={session}"},
+    ):
+        request = urllib.request.Request(f"{fleet.url}/devices?token={token}", headers=headers)
+        with contextlib.suppress(urllib.error.HTTPError), urllib.request.urlopen(request, timeout=PATIENCE):
+            pass
+    assert fleet.get("/devices")["items"]
+    assert leaks.found(fleet.folder, given + fleet.given_out) == []
