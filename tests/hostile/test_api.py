@@ -22,7 +22,7 @@ from tests.hub.world import World, world
 
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(600)]
 
-EXAMPLES: Final = 3
+EXAMPLES: Final = 2
 """Of each operation, both as allowed and as not."""
 STREAMS: Final = {"/events", "/devices/{device_id}/events", "/audits/export"}
 ASKED: Final = ("method", "url", "params", "headers", "json", "data", "files")
