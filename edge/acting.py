@@ -32,6 +32,10 @@ class Acting(Protocol):
         """Whether there is no room for the report of anything that would begin now."""
 
     @property
+    def awaits_offer(self) -> bool:
+        """Whether what the hub offers now may still be on its way."""
+
+    @property
     def allows_chaos(self) -> bool:
         """Whether this device's own settings let an update be made to fail."""
 

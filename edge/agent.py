@@ -14,6 +14,7 @@ from typing import Final
 
 from edge import beliefs, commands, heartbeat, presence, safemode
 from edge.beliefs import Beliefs, Refusal
+from edge.connection import Connection
 from edge.identity import roots
 from edge.machine import clock, facts, probes
 from edge.outbound import Outbound
@@ -60,13 +61,11 @@ class Agent:
         )
         self._kept = Ledger(self._paths, held, self._outbound, outside.jobs)
         self._standing = Standing(self._paths)
-        self._online = False
+        self._connection = Connection()
         self._seq = 0
         self._refusals: dict[str, tuple[str, bytes]] = {}
         self._unwritten: dict[str, bytes] = {}
         self._verdict: Decision = Decision("nothing_offered")
-        self._heard: set[str] = set()
-        self._roots_asked: set[int] = set()
         self._heartbeat_at: float | None = None
         self._wake_at: float | None = None
         self._check_at: float | None = None
@@ -99,9 +98,7 @@ class Agent:
     def on_connected(self) -> None:
         """A connection stands."""
         self._standing.reached()
-        self._online = True
-        self._heard.clear()
-        self._roots_asked.clear()
+        self._connection.begin(self._now)
         self._out.link.subscribe(self._subscriptions())
         self._outbound.connected()
         with self._guard():
@@ -113,13 +110,13 @@ class Agent:
 
     def on_disconnected(self) -> None:
         """The connection is gone; the device goes on without it."""
-        self._online = False
+        self._connection.end()
         self._outbound.disconnected()
 
     def on_message(self, topic: str, body: bytes) -> None:
         """Something arrived. Whatever it is, later messages are still heard."""
         try:
-            self._heard.add(topic)
+            self._connection.hear(topic)
             if topic == self._outbound.topic("receipt"):
                 receipt = codec.decode(body, Receipt, limit=channels.UPLINK_LIMIT)
                 self._outbound.receipt(receipt)
@@ -222,9 +219,15 @@ class Agent:
     def settled(self) -> bool:
         """Whether everything retained was heard, nothing runs and every report has its receipt."""
         wanted = beliefs.topics_of(self.memory, self._out.device.device_id)[1:]
-        heard = all(topic in self._heard for topic in wanted)
+        heard = self._connection.has_heard(wanted)
         quiet = not self._out.jobs.busy and self._kept.under_way is None and not self._outbound.awaiting
         return heard and quiet and not self._outbound.depth
+
+    @property
+    def awaits_offer(self) -> bool:
+        """Whether what the hub offers now may still be on its way."""
+        offers = beliefs.topics_of(self.memory, self._out.device.device_id)[1]
+        return self._connection.may_still_say(offers, self._now)
 
     @property
     def awaiting(self) -> int:
@@ -298,8 +301,8 @@ class Agent:
         """A root that does not follow on ours: those between are fetched, once per connection."""
         version = self.memory.trust.root.version
         gap = refusal.check in ("root_threshold", "root_version")
-        if gap and refusal.topic == self._root_topic and version not in self._roots_asked:
-            self._roots_asked.add(version)
+        if gap and refusal.topic == self._root_topic and version not in self._connection.roots_asked:
+            self._connection.roots_asked.add(version)
             roots.ask(self._paths, version)
             self._job()
 
@@ -310,7 +313,7 @@ class Agent:
     def _resubscribe(self, before: Beliefs) -> None:
         device_id = self._out.device.device_id
         old = beliefs.topics_of(before.memory, device_id)[1]
-        if self._online and old != beliefs.topics_of(self.memory, device_id)[1]:
+        if self._connection.online and old != beliefs.topics_of(self.memory, device_id)[1]:
             self._refusals.pop(old, None)
             self._out.link.unsubscribe([old])
             self._out.link.subscribe(self._subscriptions())
@@ -477,7 +480,7 @@ class Agent:
         """Send a heartbeat; a regular one also when nobody is there to hear it."""
         device_id = self._out.device.device_id
         self._heartbeat_at = schedule.next_heartbeat(device_id, self._now, self.update_interval)
-        if not self._online and not regular:
+        if not self._connection.online and not regular:
             return
         self._kept.drain()
         self._seq += 1

@@ -121,6 +121,8 @@ def _redeploy(agent: Acting, command: Command) -> bool:
         agent.check_now()
         return True
     if not decision.eligible or decision.release is None or decision.release.id != target:
+        if agent.awaits_offer:
+            return False  # The order came first; what it is about may follow, and then it is looked at again.
         _answer(agent, agent.memory, command, ok=False, detail=f"{decision.reason} {decision.detail}".strip())
         return False
     detail = f"started {decision.release.id}"

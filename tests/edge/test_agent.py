@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from edge.connection import PATIENCE, Connection
 from tests.edge.world import (
     DESIRED_TOPIC,
     DEVICE,
@@ -354,6 +355,36 @@ def test_the_third_failed_activation_in_a_row_enters_safe_mode(box: Box) -> None
     box.hear(desired(box, safe_mode=f"cleared:{entry}"), DESIRED_TOPIC)
     assert box.state.running_id == build(11).id
     assert box.link.of("recovery")[-1].state == "left"
+
+
+@pytest.mark.parametrize("paused", [False, True])
+def test_an_order_that_comes_before_what_it_is_about_waits_for_it(box: Box, paused: bool) -> None:
+    old, new = build(7), build(8)
+    box.offer(old)
+    assert box.source is not None
+    box.source.add(new)
+    box.hear(box.manifest(old, new, paused=True))
+    box.agent.on_disconnected()
+    box.agent.will()
+    box.agent.on_connected()
+    box.hear(desired(box, command("redeploy", release=new.id)), DESIRED_TOPIC)
+    assert box.link.of("command-result") == []
+    box.hear(box.manifest(old, new, paused=paused))
+    assert [answer.ok for answer in box.link.of("command-result")] == [not paused]
+    assert box.state.running_id == (old if paused else new).id
+
+
+def test_what_is_retained_is_waited_for_once_in_a_connection_and_not_for_long() -> None:
+    connection = Connection()
+    assert not connection.may_still_say("offers", 5.0)
+    connection.begin(10.0)
+    assert connection.may_still_say("offers", 10.0 + PATIENCE - 1)
+    assert not connection.may_still_say("offers", 10.0 + PATIENCE)
+    connection.hear("offers")
+    assert not connection.may_still_say("offers", 11.0)
+    connection.end()
+    connection.begin(20.0)
+    assert connection.may_still_say("offers", 21.0)
 
 
 def test_redeploy_leaves_safe_mode_by_its_success(box: Box) -> None:
