@@ -20,6 +20,7 @@ GROUPS = (
     "rollout",
     "device",
     "recovery",
+    "ca",
     "policy",
     "compliance",
     "audit",
