@@ -14,6 +14,7 @@ from typing import Final
 import structlog
 
 from hub.broker.wire import LinkError
+from hub.errors import SetupError
 from hub.wake import Wake
 
 RETRY_S: Final = 1.0
@@ -58,7 +59,13 @@ class Doorkeeper:
         newest = self._last()
         if newest == self._done:
             return
-        self._reload()
+        try:
+            self._reload()
+        except (OSError, SetupError) as error:
+            # A full disk: whoever was withdrawn keeps its way in until the broker has the list, so that is told.
+            self.problem = "The list of withdrawn certificates cannot be written; the hub tries again."
+            _log.error("the broker's list of withdrawn certificates cannot be written", reason=str(error))
+            return
         failed = []
         for device_id in dict.fromkeys(self._since(self._done)):
             try:

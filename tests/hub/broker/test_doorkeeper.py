@@ -13,6 +13,7 @@ from hub.broker.credentials import Credentials
 from hub.broker.doorkeeper import Doorkeeper
 from hub.broker.evict import evict
 from hub.broker.wire import LinkError
+from hub.errors import SetupError
 from hub.identity.building import DAY
 from hub.identity.ca import open_authorities
 from hub.identity.revocation import revocation_list, serial_of
@@ -99,6 +100,26 @@ def test_who_could_not_be_put_out_is_told_and_tried_again() -> None:
     doorkeeper.look()
     doorkeeper.look()
     assert (evicted, len(reloads), doorkeeper.problem) == (["shop-2", "shop-3"], 2, "")
+
+
+def test_a_list_that_cannot_be_written_is_told_and_tried_again() -> None:
+    """A full disk once ended the doorkeeper: nobody withdrawn later was put out, and the hub said it was well."""
+    rows: list[str] = []
+    refusals: list[Exception] = [OSError("no space left"), SetupError("revoked.pem cannot be written")]
+    evicted: list[str] = []
+
+    def reload() -> None:
+        if refusals:
+            raise refusals.pop()
+
+    doorkeeper = Doorkeeper(lambda: len(rows), lambda n: rows[n:], reload, evicted.append)
+    rows.append("shop-1")
+    for _ in range(2):
+        doorkeeper.look()
+        assert "cannot be written" in doorkeeper.problem
+        assert not evicted
+    doorkeeper.look()
+    assert (evicted, doorkeeper.problem) == (["shop-1"], "")
 
 
 def test_a_list_is_valid_as_long_as_its_ca(tmp_path: Path) -> None:
