@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from edge.updating import restart
 from tests.edge.patient import Patient
 from tests.edge.world import QUICK, Built, Source, build
 from tests.kills.strace import traced
@@ -27,6 +28,10 @@ class Traced(Patient):
     def begin(self, built: Built) -> None:
         """Let the agent begin an update and not run it."""
         assert self.source is not None
+        # The process goes on in the machine's own boot, in which the running release was seen to before.
+        self.boot = restart.boot()
+        self.agent.check_now()
+        self.settle()
         self.source.add(built)
         self.agent.on_message(f"{self.device.fleet}/v1/releases/kiosk/canary", self.manifest(built))
         assert self.state.update is not None and self.state.update.state == "downloading"
@@ -114,7 +119,6 @@ def test_each_step_back_is_on_disk_before_it_takes_effect(device: Traced, tmp_pa
         ("swap", "rolling_back"),
         ("rollback", "rolling_back"),
         ("probe", "rolled_back"),
-        ("confirm", "rolled_back"),
     ]
     assert device.state.running_id == build(7).id
 
