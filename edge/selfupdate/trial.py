@@ -80,8 +80,9 @@ def not_reached(
             if not is_hub_away(paths, settings):
                 return f"its agent did not reach the hub within {settings.agent_trial_seconds:g} s"
             log.warning("the hub is away; the trial of the new agent goes on until it can be reached")
-            _lengthen(paths, settings.agent_trial_seconds)
-            end = steady() + settings.agent_trial_seconds
+            # With the time that asking took, or after many such looks the guard would end what still waits.
+            before, end = end, steady() + settings.agent_trial_seconds
+            _lengthen(paths, end - before)
         sleep(PAUSE)
     return ""
 

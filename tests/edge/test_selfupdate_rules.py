@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import itertools
 import os
 import tarfile
 
@@ -154,15 +153,25 @@ def test_a_start_that_cannot_be_counted_is_none_of_the_trial(
     assert [environ[launcher.BUILD] for environ in started] == [A]
 
 
-def waited(box: Box, away: list[bool]) -> str:
-    """Wait for the hub, five seconds at a time; `away` says what the installed agent finds each time."""
-    times = itertools.count()
+def waited(box: Box, away: list[bool], asking: int = 0) -> str:
+    """Wait for the hub, five seconds at a time; `away` says what the installed agent finds each time, after `asking`
+    seconds."""
+    now = 0.0
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    def is_hub_away(*_: object) -> bool:
+        sleep(asking)
+        return away.pop(0)
+
     return trial.not_reached(
         box.paths,
         records.changed(box.settings, agent_trial_seconds=5.0),
-        steady=lambda: float(next(times)),
-        sleep=lambda _seconds: None,
-        is_hub_away=lambda *_: away.pop(0),
+        steady=lambda: now,
+        sleep=sleep,
+        is_hub_away=is_hub_away,
     )
 
 
@@ -184,6 +193,15 @@ def test_a_hub_that_is_away_for_everybody_is_no_word_against_a_new_agent(
     assert waited(box, away) == "its agent did not reach the hub within 5 s"
     assert away == []
     assert choice.load(box.paths) == Choice(trial=B, seconds=40.0, starts=1)
+
+
+def test_the_guard_waits_for_as_long_as_the_trial_however_slowly_the_installed_agent_finds_nobody(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(launcher.BUILD, B)
+    choice.save(box.paths, Choice(trial=B, seconds=30.0, starts=1))
+    waited(box, [*[True] * 10, False], asking=4)
+    assert choice.load(box.paths).seconds == 30.0 + 10 * (4 + 5)
 
 
 @pytest.mark.parametrize(
