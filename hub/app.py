@@ -142,6 +142,7 @@ def _broker(
         now=lambda: now_ms() // 1000,
         revoked=lambda: [one.serial for one in revoked.withdrawn(store, now_ms())],
         muted=muting.muted,
+        is_withdrawn=lambda client: revoked.is_shut_out(store, client),
         on_intruder=lambda client, why: guard.offended(client, why, broker.device_port),
     )
     return broker

@@ -112,8 +112,9 @@ class Mosquitto:
     """The broker, from `start` to `stop`; also an async context manager.
 
     `now` gives seconds since the epoch, `revoked` the serials (hex) of withdrawn device certificates.
-    `muted` gives the ids of devices whose publishes the broker refuses. `on_intruder(client_id, why)` is called on a
-    thread of the broker's when a client subscribes as it may not.
+    `muted` gives the ids of devices whose publishes the broker refuses. `is_withdrawn` tells whether a client has no
+    certificate left and is asked at every subscription. `on_intruder(client_id, why)` is called on a thread of the
+    broker's when a client subscribes as it may not.
     `start` raises `SetupError` in one sentence.
     """
 
@@ -125,6 +126,7 @@ class Mosquitto:
         now: Callable[[], int],
         revoked: Callable[[], Iterable[str]] = tuple,
         muted: Callable[[], Iterable[str]] = tuple,
+        is_withdrawn: Callable[[str], bool] = lambda _client: False,
         on_intruder: Callable[[str, str], None] = lambda _client, _why: None,
         backoff_seconds: float = 0.2,
     ) -> None:
@@ -133,7 +135,7 @@ class Mosquitto:
         self._now = now
         self._revoked = revoked
         self._muted = muted
-        self._subscriptions = Subscriptions(settings.fleet)
+        self._subscriptions = Subscriptions(settings.fleet, is_withdrawn)
         self._on_intruder = on_intruder
         self._backoff = backoff_seconds
         self._locks: list[int] = []

@@ -59,6 +59,16 @@ def withdrawn(store: Store, now: int) -> list[Revoked]:
     return [Revoked(row["n"], row["serial"], row["device_id"]) for row in rows]
 
 
+def is_shut_out(store: Store, device_id: str) -> bool:
+    """Whether certificates of this name were withdrawn and no device has it now that may come in."""
+    with store.read() as tx:
+        # In this order: most of those who ask are devices in good standing, found by their key.
+        if tx.one("SELECT 1 FROM devices WHERE device_id = :id AND revoked_at IS NULL", {"id": device_id}):
+            return False
+        row = tx.one("SELECT 1 FROM revoked_certificates WHERE device_id = :id LIMIT 1", {"id": device_id})
+    return row is not None
+
+
 def last(store: Store) -> int:
     """Return the number of the certificate withdrawn last, 0 when none was."""
     with store.read() as tx:

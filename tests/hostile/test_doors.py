@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
+import mqtt5
 import msgspec
 import pytest
 
@@ -18,7 +19,7 @@ from hub.identity.ca import open_authorities
 from tests.hostile.harbour import BAD, GOOD, F, Harbour
 from tests.support.mosquitto import Peer, wait_until
 from tests.support.tls import is_refused
-from topics.channels import MANIFEST, STATUS
+from topics.channels import DESIRED, MANIFEST, STATUS
 
 pytestmark = pytest.mark.heavy
 
@@ -89,6 +90,19 @@ def test_a_certificate_that_was_withdrawn(harbour: Harbour) -> None:
         harbour.fleet.flaghoist("device", "revoke", name)
         assert fallen.disconnected.wait(60)
         wait_until(lambda: is_refused(files.context(), harbour.port), what="the closed door")
+
+
+def test_a_handshake_of_before_the_withdrawal_lets_nobody_listen(harbour: Harbour) -> None:
+    """Mosquitto asks its list during the handshake alone: who made one and kept its CONNECT back is let in."""
+    name = "patient"
+    files = harbour.files[name] = harbour.enrol(name)
+    desired = DESIRED.topic(F, id=name)
+    with harbour.unharmed(), harbour.wire(name, connected=False) as patient:
+        harbour.fleet.flaghoist("device", "revoke", name)
+        wait_until(lambda: is_refused(files.context(), harbour.port), what="the closed door")
+        patient.send(mqtt5.ConnectPacket(name, clean_start=True, keep_alive=600).write())
+        patient.send(mqtt5.SubscribePacket(1, [mqtt5.TopicFilter(desired)]).write())
+        patient.ends()
 
 
 @pytest.mark.parametrize("name", ["+", "#", "shop-1/", "$share", "SHOP-1", "shop-1 "])

@@ -192,6 +192,8 @@ def test_the_certificate_goes_with_the_identity_also_of_what_is_deleted_or_made_
     assert [one.device_id for one in gone] == ["shop-1", "shop-2", "shop-3"]
     assert revoked.last(world.store) == gone[-1].n
     assert revoked.withdrawn(world.store, world.now + (LEAF_DAYS + 1) * 86_400_000) == []
+    shut_out = [n for n in range(1, 6) if revoked.is_shut_out(world.store, f"shop-{n}")]
+    assert shut_out == [1, 2], "shop-3 has a new certificate, shop-4 its own, and of shop-5 nobody knows"
 
 
 def test_a_device_reads_what_is_its_own_and_nothing_of_another(world: World) -> None:

@@ -110,3 +110,10 @@ def test_why_a_client_is_put_out(
     answers = [subscriptions.offence(client, topic_filter, at) for at in times]
     assert answers[-1] == last
     assert set(answers[:-1]) <= {None}
+
+
+def test_a_client_without_a_good_certificate_is_put_out_wherever_it_subscribes() -> None:
+    subscriptions = Subscriptions(FLEET, {"fallen"}.__contains__)
+    assert subscriptions.offence("shop-1", OWN, 0.0) is None
+    own = f"{FLEET}/v1/devices/fallen/down/desired"
+    assert subscriptions.offence("fallen", own, 0.0) == "subscribed though its certificate was withdrawn"
