@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from edge.diagnose.finding import Finding, failed, skipped
+from edge.errors import NotReady
 
 CHECKS: Final[dict[str, str]] = {
     "clock": "whether the clock can be right: neither before this system existed nor behind what is trusted",
@@ -72,6 +73,8 @@ def reading(check: str, look: Callable[[], list[Finding]]) -> list[Finding]:
     """Return what `look` finds; a file that the system does not give fails `check`, and the rest goes on."""
     try:
         return look()
+    except NotReady as error:
+        return [failed(check, str(error), "Do what the message says.")]
     except OSError as error:
         what = f"{error.filename or 'a file'} cannot be read: {error.strerror or error}"
         return [failed(check, what, "Run this as the agent's user, or as root.")]

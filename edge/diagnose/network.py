@@ -15,7 +15,7 @@ from typing import Final
 from edge import web
 from edge.config import Settings
 from edge.diagnose.finding import Finding, failed, passed, skipped, warned
-from edge.errors import EdgeError
+from edge.errors import EdgeError, NotReady
 from edge.identity.identity import Identity
 from edge.link import Connected, Disconnected, Event, MqttLink, Published, Received
 from edge.machine import clock
@@ -67,11 +67,11 @@ def check(way: Way) -> list[Finding]:
     if reached is None:
         why = "no connection"
     else:
-        context = way.identity.tls(clock_ok=way.clock_ok)
         with reached:
-            shaken = _tls(reached, context, device.mqtt_host, findings)
+            context = _context(way, findings)
+            shaken = context is not None and _tls(reached, context, device.mqtt_host, findings)
         why = "the running agent holds the connection; see what it says" if shaken else "no TLS"
-        if shaken and not way.busy:
+        if context is not None and shaken and not way.busy:
             _mqtt(way, context, findings)
             why = "not let in"
     findings += [skipped(step, why) for step in STEPS[len(findings) :]]
@@ -145,6 +145,15 @@ def _tcp(way: Way, addresses: list[Address], findings: list[Finding]) -> socket.
     remedy = "Check that the broker runs, and that no firewall on the way closes its port."
     findings.append(failed("broker TCP", problem, remedy))
     return None
+
+
+def _context(way: Way, findings: list[Finding]) -> ssl.SSLContext | None:
+    try:
+        return way.identity.tls(clock_ok=way.clock_ok)
+    except NotReady as error:
+        remedy = "Enrol again with a new token; key, role and segment stay."
+        findings.append(failed("broker TLS", str(error), remedy))
+        return None
 
 
 def _tls(reached: socket.socket, context: ssl.SSLContext, host: str, findings: list[Finding]) -> bool:

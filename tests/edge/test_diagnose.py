@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -178,6 +179,7 @@ FAULTS: list[tuple[str, str, str, Callable[[Patient], Any], str]] = [
     ),
     ("in touch", "last contact", "pass", lambda p: touched(p, NOW // 1000 - 60), "min ago"),
     ("starts in a row", "starts", "warn", lambda p: starts_in_a_row(p, 4), "4 in a row"),
+    ("starts unread", "starts", "fail", lambda p: (p.paths.root / "starts").mkdir(), "starts cannot be read"),
     ("an old report", "oldest report", "warn", lambda p: report_of(p, NOW // 1000 - 2 * 86_400), "drift of"),
     ("a new report", "oldest report", "pass", lambda p: report_of(p, NOW // 1000), "drift of"),
     ("nothing new", "next update", "pass", lambda p: None, f"already_installed ({build(7).id})"),
@@ -222,6 +224,20 @@ def test_what_is_wrong_is_found(
     harm(patient)
     found = named(patient.ask(), check)
     assert (found.level, words in found.detail) == (level, True), found
+
+
+@pytest.mark.parametrize("name", ["ca.pem", "cert.pem"])
+def test_a_certificate_that_is_none_fails_its_step_and_the_rest_is_looked_at(
+    patient: Patient, name: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as broker:
+        patient.device = records.changed(patient.device, mqtt_port=broker.getsockname()[1])
+        patient.certify(NOW // 1000)
+        (patient.paths.identity / name).write_bytes(b"")
+        findings = patient.ask()
+    assert [each.check for each in findings] == list(CHECKS)
+    step = named(findings, "broker TLS")
+    assert (step.level, "cannot be used" in step.detail) == ("fail", True), step
 
 
 def test_a_rolled_back_update_is_a_warning_with_its_reason(patient: Patient) -> None:
