@@ -1,9 +1,9 @@
 """Fuzz one target, guided by which lines of ours its inputs reach.
 
-    python -m tests.fuzz TARGET SECONDS [FOLDER]
+    python -m tests.fuzz TARGET SECONDS [FOLDER] [-OPTION=VALUE ...]
 
-Begins with the target's own examples and with `corpus/TARGET`. What it finds that reaches new lines goes to FOLDER, if
-one is given, and so does an input that breaks the target; the exit code then is not 0.
+Options are those of libFuzzer. Begins with the target's own examples and with `corpus/TARGET`. What it finds that reaches
+new lines goes to FOLDER, if one is given, and so does an input that breaks the target; the exit code then is not 0.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ CORPUS = Path(__file__).parent / "corpus"
 
 def main() -> None:
     """Run until the time is over or something breaks; ends the process."""
-    name, seconds, *folder = sys.argv[1:]
+    given = [word for word in sys.argv[1:] if word.startswith("-")]
+    name, seconds, *folder = [word for word in sys.argv[1:] if word not in given]
     target, examples = TARGETS[name]
     place = Path(folder[0] if folder else tempfile.mkdtemp(prefix="flaghoist-fuzz-"))
     seeds = place / "seeds"
@@ -33,7 +34,7 @@ def main() -> None:
     found.mkdir(exist_ok=True)
     kept = [str(CORPUS / name)] if (CORPUS / name).is_dir() else []
     options = [f"-max_total_time={seconds}", "-max_len=8192", "-timeout=20", "-rss_limit_mb=2048"]
-    options += [f"-artifact_prefix={place}/", "-print_final_stats=1", "-verbosity=0"]
+    options += [f"-artifact_prefix={place}/", "-print_final_stats=1", "-verbosity=0", *given]
     atheris.Setup([sys.argv[0], *options, str(found), str(seeds), *kept], target)
     atheris.Fuzz()
 
