@@ -69,17 +69,20 @@ def not_reached(
     """Wait until this build, if it is on trial, has reached the hub; return why it is not taken.
 
     An agent that does not reach the hub could not be mended from afar, so it does not stay. While the installed agent
-    finds no way to the hub either, that is no word against the new one: the trial goes on. Raises `OSError`.
+    finds no way to the hub either, that is no word against the new one: the trial goes on, and for one whole time more
+    from the first look that finds a way again, since nobody knows how long it has been there. Raises `OSError`.
     """
     build = launcher.own()
     if not build or choice.load(paths).trial != build:
         return ""
-    end = steady() + settings.agent_trial_seconds
+    end, was_away = steady() + settings.agent_trial_seconds, False
     while choice.noted(paths, "reached") != build:
         if steady() >= end:
-            if not is_hub_away(paths, settings):
+            is_away = is_hub_away(paths, settings)
+            if not is_away and not was_away:
                 return f"its agent did not reach the hub within {settings.agent_trial_seconds:g} s"
-            log.warning("the hub is away; the trial of the new agent goes on until it can be reached")
+            log.warning("the hub %s away; the trial of the new agent goes on", "is" if is_away else "was")
+            was_away = is_away
             # With the time that asking took, or after many such looks the guard would end what still waits.
             before, end = end, steady() + settings.agent_trial_seconds
             _lengthen(paths, end - before)

@@ -189,10 +189,11 @@ def test_a_hub_that_is_away_for_everybody_is_no_word_against_a_new_agent(
 ) -> None:
     monkeypatch.setenv(launcher.BUILD, B)
     choice.save(box.paths, Choice(trial=B, seconds=30.0, starts=1))
-    away = [True, True, False]
+    # One that is back may have come back a moment ago: the trial goes on for its whole time once more.
+    away = [True, True, False, True, False, False]
     assert waited(box, away) == "its agent did not reach the hub within 5 s"
     assert away == []
-    assert choice.load(box.paths) == Choice(trial=B, seconds=40.0, starts=1)
+    assert choice.load(box.paths) == Choice(trial=B, seconds=55.0, starts=1)
 
 
 def test_the_guard_waits_for_as_long_as_the_trial_however_slowly_the_installed_agent_finds_nobody(
@@ -200,7 +201,7 @@ def test_the_guard_waits_for_as_long_as_the_trial_however_slowly_the_installed_a
 ) -> None:
     monkeypatch.setenv(launcher.BUILD, B)
     choice.save(box.paths, Choice(trial=B, seconds=30.0, starts=1))
-    waited(box, [*[True] * 10, False], asking=4)
+    waited(box, [*[True] * 9, False, False], asking=4)
     assert choice.load(box.paths).seconds == 30.0 + 10 * (4 + 5)
 
 
