@@ -2,8 +2,9 @@
 
     python -m tests.fuzz TARGET SECONDS [FOLDER] [-OPTION=VALUE ...]
 
-Options are those of libFuzzer. Begins with the target's own examples and with `corpus/TARGET`. What it finds that reaches
-new lines goes to FOLDER, if one is given, and so does an input that breaks the target; the exit code then is not 0.
+Options are those of libFuzzer. Begins with the target's own examples and with `corpus/TARGET`. What it finds that
+reaches new lines goes to FOLDER, if one is given, and so does an input that breaks the target; the exit code then is
+not 0.
 """
 
 from __future__ import annotations
