@@ -25,7 +25,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, Issu
 
 @pytest.fixture
 def shop(made: tuple[World, Issuer]) -> World:
-    """That hub an hour later: it asks the provider anew, and no minute's bound is used up."""
+    """That hub two hours later: it asks the provider anew, and no minute's bound is used up."""
     world, issuer = made
     world.now += 2 * HOUR_MS
     issuer.reset()
