@@ -6,6 +6,7 @@ continues with the same key and gets the same answer.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -20,7 +21,7 @@ from edge import VERSION, web
 from edge.config import Paths
 from edge.errors import NotReady, Refused, Untrusted
 from edge.identity import identity, trusting
-from edge.identity.identity import Device, Identity
+from edge.identity.identity import Damaged, Device, Identity
 from edge.machine import clock
 from edge.machine.clock import SystemClock
 from edge.storage import anchor, disk, memory, records
@@ -58,7 +59,8 @@ def enrol(paths: Paths, wanted: Wanted, system: SystemClock) -> Enrolled:
     """Enrol this device. Raises `EdgeError`.
 
     A device that is enrolled already keeps its key, role and segment: the hub answers as before, whatever role and
-    segment the token is for.
+    segment the token is for. One whose identity is damaged keeps its key if that is whole; with a new one the hub
+    lets it in only if an operator does.
     """
     try:
         token = enrolment.parse_token(wanted.token)
@@ -69,8 +71,8 @@ def enrol(paths: Paths, wanted: Wanted, system: SystemClock) -> Enrolled:
         raise Refused(str(error)) from None
     paths.make()
     try:
-        before = Identity(paths).device.fleet if paths.identity.is_symlink() else None
-        key, pending = _key(paths, wanted.device_id)
+        known = _known(paths)
+        key, pending = _key(paths, known, wanted.device_id)
         answer = _register(wanted, token, key)
         device, learnt = _believe(paths, wanted, token, key, answer, system)
         # The link to the identity is last: whoever finds it finds everything else.
@@ -89,18 +91,28 @@ def enrol(paths: Paths, wanted: Wanted, system: SystemClock) -> Enrolled:
         raise NotReady(
             f"cannot write in {paths.root} ({error.strerror}); make room or name another --state"
         ) from None
-    return Enrolled(device, learnt.role, learnt.segment, again=before == device.fleet)
+    return Enrolled(
+        device, learnt.role, learnt.segment, again=known is not None and known.device.fleet == device.fleet
+    )
 
 
-def _key(paths: Paths, device_id: str) -> tuple[SigningKey, Path]:
+def _known(paths: Paths) -> Identity | None:
+    try:
+        return Identity(paths)
+    except Damaged:
+        return None
+
+
+def _key(paths: Paths, known: Identity | None, device_id: str) -> tuple[SigningKey, Path]:
     pending = paths.root / "enrolling.key"
-    if paths.identity.is_symlink():
-        known = Identity(paths)
+    if known is not None:
         if known.device.device_id != device_id:
             raise Refused(
                 f"this device is enrolled as {known.device.device_id}; use that id, or remove {paths.root} first"
             )
         return known.key, pending
+    with contextlib.suppress(Damaged):
+        return identity.read_key(paths), pending
     if pending.exists() and len(seed := pending.read_bytes()) == 32:
         return SigningKey(seed), pending
     seed = os.urandom(32)

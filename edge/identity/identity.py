@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import os
 import ssl
-from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -38,17 +37,21 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     root: bytes = b""
 
 
+class Damaged(NotReady):
+    """There is no identity, or it is damaged: enrolling puts that right."""
+
+
 class Identity:
-    """The device's identity, read from disk. Raises `NotReady` when it is missing or unsafe."""
+    """The device's identity, read from disk. Raises `Damaged`, or `NotReady` when it is unsafe or not ours to read."""
 
     def __init__(self, paths: Paths) -> None:
         folder = paths.identity
         device, _ = records.load(folder / "device", Device)
         if device is None:
-            raise NotReady(f"{paths.root} holds no identity; run flaghoist-edge enrol first")
+            raise Damaged(f"{paths.root} holds no identity; run flaghoist-edge enrol first")
         self.device = device
         self.folder = folder
-        self.key = SigningKey(_read_key(folder / "key.pem"))
+        self.key = read_key(paths)
 
     def tls(self, *, clock_ok: bool) -> ssl.SSLContext:
         """Return a context that believes only the hub's own CA and shows this device's certificate.
@@ -112,7 +115,9 @@ def write(
             disk.remove(other)
 
 
-def _read_key(path: Path) -> bytes:
+def read_key(paths: Paths) -> SigningKey:
+    """Return the device's key, whatever became of the rest. Raises as `Identity` does."""
+    path = paths.identity / "key.pem"
     try:
         if path.stat().st_mode & 0o077:
             raise NotReady(
@@ -122,11 +127,13 @@ def _read_key(path: Path) -> bytes:
         der = base64.b64decode("".join(lines[1:-1]), validate=True)
     except PermissionError:
         raise NotReady(f"{path} cannot be read; run this as the agent's user") from None
-    except (OSError, ValueError) as error:
-        raise NotReady(f"{path} cannot be used ({error}); run flaghoist-edge enrol again") from None
+    except OSError as error:
+        raise Damaged(f"{path} cannot be read ({error.strerror}); run flaghoist-edge enrol again") from None
+    except ValueError:
+        der = b""
     if not der.startswith(_PKCS8) or len(der) != len(_PKCS8) + 32:
-        raise NotReady(f"{path} is not an Ed25519 key; run flaghoist-edge enrol again")
-    return der[len(_PKCS8) :]
+        raise Damaged(f"{path} is not an Ed25519 key; run flaghoist-edge enrol again")
+    return SigningKey(der[len(_PKCS8) :])
 
 
 def _pem(label: str, der: bytes) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -157,6 +158,33 @@ def test_a_device_whose_memory_is_lost_enrols_again_without_losing_its_floors(hu
     assert memory.need(paths).trust.floor("kiosk") == 5
 
 
+@pytest.mark.parametrize(
+    ("harm", "kept"),
+    [
+        pytest.param(lambda folder: (folder / "key.pem").write_bytes(b""), False, id="an empty key"),
+        pytest.param(
+            lambda folder: (folder / "key.pem").write_bytes(b"\xff" * 99), False, id="a key of junk"
+        ),
+        pytest.param(lambda folder: (folder / "key.pem").unlink(), False, id="no key"),
+        pytest.param(lambda folder: shutil.rmtree(folder.resolve()), False, id="a link to nowhere"),
+        pytest.param(lambda folder: (folder / "device").write_bytes(b"x"), True, id="a torn record"),
+        pytest.param(lambda folder: (folder / "device").unlink(), True, id="no record"),
+    ],
+)
+def test_a_damaged_identity_is_put_right_by_enrolling_again_as_its_message_says(
+    hub: Hub, paths: Paths, harm: Callable[[Path], object], kept: bool
+) -> None:
+    """The key stays if it is whole: the hub knows the device by it."""
+    enrol.enrol(paths, hub.wanted(), SystemClock())
+    key = bytes(Identity(paths).key)
+    harm(paths.identity)
+    with pytest.raises(NotReady, match="run flaghoist-edge enrol"):
+        Identity(paths)
+    hub.expect(issued_at=NOW + 1)
+    enrol.enrol(paths, hub.wanted(), SystemClock())
+    assert (bytes(Identity(paths).key) == key) is kept
+
+
 def test_a_chain_of_roots_is_walked(hub: Hub, paths: Paths) -> None:
     hub.changes = {
         "roots": [ROOT, SECOND],
@@ -252,6 +280,8 @@ def test_a_key_that_others_can_read_is_refused(hub: Hub, paths: Paths) -> None:
     (paths.identity / "key.pem").chmod(0o644)
     with pytest.raises(NotReady, match="can be read by others"):
         Identity(paths)
+    with pytest.raises(NotReady, match="can be read by others"):
+        enrol.enrol(paths, hub.wanted(), SystemClock())
 
 
 def test_the_key_file_is_pkcs8() -> None:
