@@ -32,6 +32,7 @@ export function devicesView(context) {
   const cells = h("div", { class: "card cells" }, h("p", { class: "empty" }, "Loading…"));
   const list = h("section", { class: "card", "aria-label": "Devices that match" });
   let inventory = null;
+  const places = new Map();
   let canvases = [];
 
   const show = () => {
@@ -43,6 +44,8 @@ export function devicesView(context) {
     canvases = groups.map((group) => ({
       group,
       ...grid(inventory, group.indices, {
+        key: `grid-${group.role}/${group.segment}`,
+        places,
         label: `${count(group.indices.length, "device")} of ${group.role} in ${group.segment}; arrow keys go through them, Enter opens one`,
         hues,
         chosen: (device) => (location.hash = `#/devices/${id(device)}`),

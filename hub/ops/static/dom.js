@@ -49,7 +49,7 @@ export function put(parent, ...children) {
   parent.replaceChildren(...flat(children));
   for (const details of parent.querySelectorAll("details")) if (open.has(keyOf(details))) details.open = true;
   if (focused)
-    [...parent.querySelectorAll("a, button, input, select, summary")]
+    [...parent.querySelectorAll("a, button, input, select, summary, canvas")]
       .find((each) => keyOf(each) === focused)
       ?.focus();
   return parent;

@@ -21,14 +21,15 @@ const [SMALLEST, LARGEST, LETTERED] = [3, 22, 13];
 /**
  * Returns a canvas with a cell for each of `indices`, which goes by arrow keys as well.
  * @param {import("./inventory.js").Inventory} inventory
- * @param {{ label: string, hues: Map<string, { hue: string, letter: string }> | null, chosen(id: string): void, pointed(text: string): void }} options
- *   `hues` gives a colour and a letter by release; without, cells have those of their condition
+ * @param {{ key: string, label: string, places: Map<string, string>, hues: Map<string, { hue: string, letter: string }> | null, chosen(id: string): void, pointed(text: string): void }} options
+ *   `hues` gives a colour and a letter by release; without, cells have those of their condition. `places` keeps, by
+ *   `key`, the device that the arrow keys came to, so that a grid that is drawn anew goes on from there
  */
-export function grid(inventory, indices, { label, hues, chosen, pointed }) {
-  const canvas = h("canvas", { class: "grid", tabindex: 0, role: "img", "aria-label": label });
+export function grid(inventory, indices, { key, label, places, hues, chosen, pointed }) {
+  const canvas = h("canvas", { class: "grid", tabindex: 0, role: "img", "aria-label": label, "data-key": key });
   let size = LARGEST;
   let across = 1;
-  let cursor = -1;
+  let cursor = places.has(key) ? indices.findIndex((index) => inventory.ids[index] === places.get(key)) : -1;
   const named = (at) => {
     const index = indices[at];
     return `${inventory.ids[index]} · ${CONDITIONS[inventory.conditions[index]].label} · ${inventory.releases[index] ?? "no release"}`;
@@ -85,6 +86,7 @@ export function grid(inventory, indices, { label, hues, chosen, pointed }) {
   };
   const move = (to) => {
     cursor = Math.max(0, Math.min(indices.length - 1, to));
+    places.set(key, inventory.ids[indices[cursor]]);
     draw();
     pointed(named(cursor));
     say(named(cursor));

@@ -245,6 +245,19 @@ def test_the_grid_goes_by_keyboard_and_opens_a_device(acme: Stage, open_page: Op
     page.wait_for_selector("h1:text-is('shop-general-02')")
 
 
+def test_the_grid_is_drawn_anew_without_losing_whoever_goes_through_it(acme: Stage, open_page: Open) -> None:
+    page = open_page(acme, "devices?segment=general")
+    page.focus("canvas")
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+    page.wait_for_selector("#said:has-text('shop-general-02')", state="attached")
+    page.evaluate("document.querySelector('canvas').dataset.before = ''")
+    acme.tell()
+    page.wait_for_selector("canvas:not([data-before])")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_selector("#said:has-text('shop-general-03')", state="attached")
+
+
 def test_devices_are_found_by_condition_and_by_a_part_of_their_id(acme: Stage, open_page: Open) -> None:
     page = open_page(acme, "devices?condition=silent")
     page.wait_for_selector("#device-count:has-text('2 devices of 60')")
