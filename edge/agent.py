@@ -64,7 +64,6 @@ class Agent:
         self._connection = Connection()
         self._seq = 0
         self._refusals: dict[str, tuple[str, bytes]] = {}
-        self._unwritten: dict[str, bytes] = {}
         self._verdict: Decision = Decision("nothing_offered")
         self._heartbeat_at: float | None = None
         self._wake_at: float | None = None
@@ -128,7 +127,7 @@ class Agent:
             # Not believed before it is on disk, or a restart would open the door to replays.
             log.warning("%s: cannot be written down for now: %s", topic, error.strerror)
             if topic in beliefs.topics_of(self.memory, self._out.device.device_id):
-                self._unwritten[topic] = body
+                self._connection.unwritten[topic] = body
             self._wake_in(self._settings.resend_seconds)
         except Exception:
             log.exception("%s: the agent's own fault; the message is passed over", topic)
@@ -194,7 +193,7 @@ class Agent:
         self._outbound.tick()
         if self._wake_at is not None and now >= self._wake_at:
             self._wake_at = None
-            unwritten, self._unwritten = self._unwritten, {}
+            unwritten, self._connection.unwritten = self._connection.unwritten, {}
             for topic, body in unwritten.items():
                 self.on_message(topic, body)
             if self._kept.under_way is not None and not self._out.jobs.busy:
@@ -277,6 +276,7 @@ class Agent:
                 self.consider()
             return
         self._kept.believe(outcome)
+        self._connection.unwritten.pop(topic, None)  # older than this
         self._resubscribe(before)
         if outcome.memory.trust.root is not before.memory.trust.root:
             # What only the new keys sign may have come before them.

@@ -10,11 +10,15 @@ PATIENCE: Final = 30.0
 
 
 class Connection:
-    """Whether it stands, and what was heard on it. `now` is on the monotonic clock in s."""
+    """Whether it stands, and what was heard on it; `unwritten` is what the disk has not taken yet, by topic.
+
+    `now` is on the monotonic clock in s.
+    """
 
     def __init__(self) -> None:
         self.online = False
         self.roots_asked: set[int] = set()
+        self.unwritten: dict[str, bytes] = {}
         self._since = 0.0
         self._heard: set[str] = set()
 

@@ -94,6 +94,29 @@ def test_a_device_whose_disk_stays_full_is_reached_runs_on_says_so_and_goes_on_o
     box.close()
 
 
+def test_what_waits_for_the_disk_is_forgotten_once_something_newer_was_written(
+    tmp_path: Path, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An older document is a replay, and would be reported as one."""
+    box = Box(tmp_path, source, msgspec.structs.replace(QUICK, resend_seconds=0.05))
+    box.online()
+    older, newer = box.manifest(), box.manifest()
+    with monkeypatch.context() as patch:
+        no_room(patch)
+        box.hear(older)
+    box.hear(newer)
+
+    def has_fired() -> bool:
+        deadline = box.agent.deadline
+        return deadline is not None and deadline > box.clock.steady() + 1
+
+    box.pass_time(has_fired)
+    refused = box.link.of("update-result")
+    box.close()
+    assert refused == []
+    assert box.memory.manifest == newer
+
+
 def test_a_disk_that_has_room_again_is_noticed_although_nothing_waits_to_be_written(
     box: Box, monkeypatch: pytest.MonkeyPatch
 ) -> None:
