@@ -121,6 +121,11 @@ class Registry:
                 spent_by_this_device=again,
                 revoked=token["revoked_at"] is not None,
             )
+            if row is not None and not again and row["role"] != token["role"]:
+                raise Unauthorised(
+                    f"The enrolment token is for {token['role']}, {request.device_id} is not; ask for one of its role.",
+                    rule="token_role",
+                )
             if row is None or not again:
                 self._write_device(tx, request, token, row, caller, now)
             return self._answer(tx, request.device_id, token)

@@ -114,6 +114,18 @@ def test_a_registration_without_a_good_proof_is_refused(world: World, break_it: 
     assert world.client.get("/devices").json()["items"] == []
 
 
+def test_a_token_of_another_role_takes_over_no_device_though_it_may_enrol_anew(world: World) -> None:
+    """A fleet's token for kiosks, as it lies in an image, must not become the gateway whose disk is being replaced."""
+    device = world.device("shop-1")
+    before = world.client.get(f"/devices/{device}").json()
+    world.client.patch(f"/devices/{device}", json={"rekey_allowed": True})
+    foreign = world.new_token(role="gateway")
+    refused = world.register("shop-1", foreign, kit.key("thief"))
+    assert (refused.status_code, refused.json()["rule"]) == (401, "token_role")
+    assert world.register("shop-1", world.new_token(), kit.key("new disk")).status_code == 200
+    assert world.client.get(f"/devices/{device}").json()["role"] == before["role"]
+
+
 def test_a_nonce_lives_for_a_minute_and_a_token_for_what_it_was_given(world: World) -> None:
     token = world.new_token(expires_in=120)
     nonce = world.challenge(token, "shop-1")
