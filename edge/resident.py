@@ -13,7 +13,7 @@ from edge.agent import Agent
 from edge.config import Paths
 from edge.errors import NotReady, Unreachable
 from edge.identity.identity import Device, Identity
-from edge.identity.renewal import Renewal
+from edge.identity.renewal import SPREAD, Renewal
 from edge.link import MqttLink
 from edge.logs import book
 from edge.logs.uplink import Uplink
@@ -65,7 +65,7 @@ def run(paths: Paths, arguments: list[str], *, once: bool) -> int:
     manager, note = Notifier(os.environ, os.getpid()), LinkNote(paths)
     logs = Uplink(paths, settings, agent.send_log, time.monotonic)
     logging.getLogger().addHandler(logs)
-    renewal = Renewal(paths, settings, device.device_id)
+    renewal = Renewal(paths, settings, device.device_id, spread=0.0 if once else SPREAD)
     runner = Runner(agent, link, child, identity, settings, manager, note, starts, logs, renewal)
     try:
         ending = runner.once() if once else runner.run()

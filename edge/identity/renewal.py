@@ -5,7 +5,8 @@ Rules:
 
 1. It is due by its own dates (`topics.renewal.due_at`), by the best that is known of the time.
 2. It is due when the signed desired state names other CAs than those that the broker is known by here. All devices
-   hear of it at one moment, so each waits for a random part of `SPREAD` times `retry_base_seconds`.
+   hear of it at one moment, so each waits for a random part of `SPREAD` times `retry_base_seconds`; not one that wakes
+   at moments of its own, and would be asleep again by then.
 3. It is due when a connection failed over a certificate: the broker may show one by a CA that this device, asleep for
    years, has never heard of.
 4. After a try that failed the next one waits, with full jitter, twice as long each time. A try by rule 3 never follows
@@ -137,11 +138,12 @@ class Renewal:
         settings: Settings,
         device_id: str,
         *,
+        spread: float = SPREAD,
         steady: Callable[[], float] = time.monotonic,
         dice: Callable[[], float] = random.random,
     ) -> None:
         self._paths, self._settings, self._device_id = paths, settings, device_id
-        self._steady, self._dice = steady, dice
+        self._spread, self._steady, self._dice = spread, steady, dice
         self._held = self._look()
         self._note = read(paths)
         self._next = self._no_sooner = 0.0
@@ -155,7 +157,7 @@ class Renewal:
         wanted = tuple(desired.desired.cas) if desired else ()
         now = self._steady()
         if wanted != self._wanted:
-            spread = SPREAD * self._settings.retry_base_seconds
+            spread = self._spread * self._settings.retry_base_seconds
             self._wanted, self._next = wanted, now + self._dice() * spread
         if busy or now < self._next or self._held is None:
             return

@@ -331,6 +331,13 @@ def test_another_ca_in_the_desired_state_is_asked_for_at_a_moment_of_the_devices
     assert waited == pytest.approx(renewal.SPREAD * 60, abs=20), "all of it, by these dice"
 
 
+def test_a_device_that_wakes_for_a_moment_asks_in_that_moment(hub: Hub, clock: Clock) -> None:
+    agent = Carrier(cas=[hub.authority.sha256])
+    due = Renewal(hub.paths, SETTINGS, DEVICE, spread=0.0, steady=clock.steady, dice=lambda: 1.0)
+    due.turned(agent, busy=False)
+    assert agent.starts == 1, "its certificate is due, and the desired state names the CA that it knows"
+
+
 def test_a_connection_that_failed_over_a_certificate_has_it_renewed_and_not_again_at_each_failure(
     hub: Hub, clock: Clock
 ) -> None:
