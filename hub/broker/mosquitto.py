@@ -138,6 +138,7 @@ class Mosquitto:
         self._subscriptions = Subscriptions(settings.fleet, is_withdrawn)
         self._on_intruder = on_intruder
         self._backoff = backoff_seconds
+        self._writing = threading.Lock()
         self._locks: list[int] = []
         self._child: Child | None = None
         self._supervisor: asyncio.Task[None] | None = None
@@ -213,8 +214,10 @@ class Mosquitto:
             self._child.process.send_signal(signal.SIGTERM)
 
     def _write_files(self) -> None:
-        revoked, muted = self._revoked(), self._muted()
-        write_files(self._settings, self._authorities, now=self._now(), revoked=revoked, muted=muted)
+        # One after the other: whoever was slow would put older lists in the place of newer ones.
+        with self._writing:
+            revoked, muted = self._revoked(), self._muted()
+            write_files(self._settings, self._authorities, now=self._now(), revoked=revoked, muted=muted)
 
     async def _take_locks(self) -> None:
         folder = self._settings.folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,9 +10,11 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
+from hub.broker.config import BrokerSettings
 from hub.broker.credentials import Credentials
 from hub.broker.doorkeeper import Doorkeeper
 from hub.broker.evict import evict
+from hub.broker.mosquitto import Mosquitto
 from hub.broker.wire import LinkError
 from hub.errors import SetupError
 from hub.identity.building import DAY
@@ -130,3 +133,29 @@ def test_a_list_is_valid_as_long_as_its_ca(tmp_path: Path) -> None:
     assert parsed.next_update_utc == authority.certificate.not_valid_after_utc
     assert {f"{one.serial_number:x}" for one in parsed} == {"ff", "1a2b"}
     assert parsed.is_signature_valid(authority.certificate.public_key())  # type: ignore[arg-type]
+
+
+def test_of_two_reloads_at_once_the_newer_list_stays(tmp_path: Path) -> None:
+    begun, go_on, asked = threading.Event(), threading.Event(), []
+
+    def revoked() -> list[str]:
+        asked.append(len(asked))
+        if len(asked) > 1:
+            return ["ab"]
+        begun.set()
+        assert go_on.wait(60)
+        return []
+
+    settings = BrokerSettings(tmp_path / "broker", "acme", host="127.0.0.1")
+    authorities = open_authorities(tmp_path / "ca", "acme", now=NOW)
+    broker = Mosquitto(settings, authorities, now=lambda: NOW, revoked=revoked)
+    slow, quick = (threading.Thread(target=broker.reload) for _ in range(2))
+    slow.start()
+    assert begun.wait(60)
+    quick.start()
+    quick.join(0.5)  # if it waited for nobody, it would be done by then
+    go_on.set()
+    slow.join()
+    quick.join()
+    found = x509.load_pem_x509_crl((settings.folder / "revoked.pem").read_bytes())
+    assert found.get_revoked_certificate_by_serial_number(0xAB) is not None
