@@ -100,14 +100,19 @@ def pem_der(pem: str) -> bytes:
 def write(
     paths: Paths, device: Device, *, seed: bytes, certificate_pem: str, ca_pem: str, unique: str
 ) -> None:
-    """Put a new identity in place in one step. Raises `OSError`."""
+    """Put a new identity in place in one step. Raises `OSError`, and leaves nothing of it then."""
     folder = paths.root / f"identity-{unique}"
     folder.mkdir(mode=0o700)
-    disk.write_durable(folder / "key.pem", key_pem(seed))
-    disk.write_durable(folder / "cert.pem", certificate_pem.encode(), 0o644)
-    disk.write_durable(folder / "ca.pem", ca_pem.encode(), 0o644)
-    records.save(folder / "device", device)
-    disk.fsync_dir(folder)
+    try:
+        disk.write_durable(folder / "key.pem", key_pem(seed))
+        disk.write_durable(folder / "cert.pem", certificate_pem.encode(), 0o644)
+        disk.write_durable(folder / "ca.pem", ca_pem.encode(), 0o644)
+        records.save(folder / "device", device)
+        disk.fsync_dir(folder)
+    except OSError:
+        # A disk that stays full would get another one with each try.
+        disk.remove(folder)
+        raise
     disk.link(paths.identity, folder.name)
     # The former one, and what a power cut left of others.
     for other in paths.root.glob("identity-*"):

@@ -37,13 +37,19 @@ def fetch(
     answer: Callable[[Ask], Answer] | None = None,
     entropy: Callable[[int], bytes] = os.urandom,
 ) -> None:
-    """Renew what was asked for, if anything was, and note what came of it. Raises `OSError`."""
+    """Renew what was asked for, if anything was, and note what came of it. No failure of it hinders an update."""
     if not renewal.is_asked(paths):
         return
-    problem = _renew(paths, system, answer, entropy)
+    try:
+        problem = _renew(paths, system, answer, entropy)
+    except OSError as error:
+        problem = f"it cannot be read or written: {error.strerror or error}"
     if problem:
         log.warning("the certificate is not renewed: %s", problem)
-    renewal.done(paths, problem)
+    try:
+        renewal.done(paths, problem)
+    except OSError as error:
+        log.warning("what came of it cannot be written down: %s", error.strerror or error)
 
 
 def _renew(

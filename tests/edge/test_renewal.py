@@ -170,6 +170,25 @@ def test_a_hub_that_says_no_is_quoted_until_it_does_not(hub: Hub) -> None:
     assert diagnosed.certificates(hub.paths, NOW)[0].level == "pass"
 
 
+@pytest.mark.parametrize("broken", ["edge.storage.disk.write_durable", "edge.storage.disk.replace"])
+def test_a_disk_that_takes_nothing_hinders_no_update_and_is_not_filled_with_halves(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    before = files(hub.paths)
+    for _ in range(3):
+        renewal.ask(hub.paths)
+        with monkeypatch.context() as patch:
+            patch.setattr(broken, full)
+            renewing.fetch(hub.paths, SystemClock(), answer=hub.answer)
+    assert files(hub.paths) == before
+    assert len(list(hub.paths.root.glob("identity-*"))) == 1
+    assert fetch(hub) == ""
+    assert files(hub.paths)["cert.pem"].decode() == hub.next
+
+
 class CutError(BaseException):
     """The power fails."""
 
