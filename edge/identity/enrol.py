@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -24,6 +25,7 @@ from edge.identity import identity, trusting
 from edge.identity.identity import Damaged, Device, Identity
 from edge.machine import clock
 from edge.machine.clock import SystemClock
+from edge.resident import hold
 from edge.storage import anchor, disk, memory, records
 from edge.storage.memory import Memory
 from topics import codec, enrolment, names, trust
@@ -74,19 +76,25 @@ def enrol(paths: Paths, wanted: Wanted, system: SystemClock) -> Enrolled:
         known = _known(paths)
         key, pending = _key(paths, known, wanted.device_id)
         answer = _register(wanted, token, key)
-        device, learnt = _believe(paths, wanted, token, key, answer, system)
-        # The link to the identity is last: whoever finds it finds everything else.
-        memory.save(paths, learnt)
-        anchor.keep(paths, learnt)
-        identity.write(
-            paths,
-            device,
-            seed=bytes(key),
-            certificate_pem=answer.certificate_pem,
-            ca_pem=answer.ca_pem,
-            unique=identity.unique(),
-        )
-        pending.unlink(missing_ok=True)
+        with _alone(paths) as alone:
+            device, learnt = _believe(paths, wanted, token, key, answer, system)
+            # The link to the identity is last: whoever finds it finds everything else.
+            if alone:
+                memory.save(paths, learnt)
+                anchor.keep(paths, learnt)
+            elif known is None or known.device.fleet != device.fleet:
+                raise NotReady(
+                    f"another flaghoist-edge works in {paths.root}; stop it first, and enrol again"
+                )
+            identity.write(
+                paths,
+                device,
+                seed=bytes(key),
+                certificate_pem=answer.certificate_pem,
+                ca_pem=answer.ca_pem,
+                unique=identity.unique(),
+            )
+            pending.unlink(missing_ok=True)
     except OSError as error:
         raise NotReady(
             f"cannot write in {paths.root} ({error.strerror}); make room or name another --state"
@@ -101,6 +109,24 @@ def _known(paths: Paths) -> Identity | None:
         return Identity(paths)
     except Damaged:
         return None
+
+
+@contextlib.contextmanager
+def _alone(paths: Paths) -> Iterator[bool]:
+    """Hold the state directory meanwhile; False beside a running agent.
+
+    Its memory is its own to write: two writers of one file lose what the other wrote. It hears from its broker all that
+    enrolling again in the same fleet would write there.
+    """
+    try:
+        lock = hold(paths.root / "lock")
+    except NotReady:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        os.close(lock)
 
 
 def _key(paths: Paths, known: Identity | None, device_id: str) -> tuple[SigningKey, Path]:

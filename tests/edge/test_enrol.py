@@ -6,7 +6,7 @@ import base64
 import hashlib
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from edge.identity.enrol import Wanted
 from edge.identity.identity import Identity
 from edge.machine.clock import SystemClock
 from edge.main import main
+from edge.resident import hold
 from edge.storage import anchor, memory, records
 from hub.identity.ca import open_authorities
 from tests.edge.world import DESIRED_TOPIC, DEVICE, FLEET, NOW, Source
@@ -110,6 +111,35 @@ def test_enrolling_again_keeps_the_key_and_what_was_trusted(hub: Hub, paths: Pat
     assert bytes(Identity(paths).key) == bytes(key)
     assert memory.need(paths).boot == booted.boot
     assert len(list(paths.root.glob("identity-*"))) == 1
+
+
+@pytest.fixture
+def agent(paths: Paths) -> Iterator[None]:
+    """An agent that works in the state directory, as far as others can see."""
+    paths.make()
+    lock = hold(paths.root / "lock")
+    yield
+    os.close(lock)
+
+
+def test_beside_a_running_agent_its_memory_is_its_own_to_write(
+    hub: Hub, paths: Paths, request: pytest.FixtureRequest
+) -> None:
+    enrol.enrol(paths, hub.wanted(), SystemClock())
+    before = (paths.memory.read_bytes(), paths.anchor.read_bytes(), paths.identity.readlink())
+    request.getfixturevalue("agent")
+    hub.expect(issued_at=NOW + 1)
+    enrol.enrol(paths, hub.wanted(), SystemClock())
+    assert (paths.memory.read_bytes(), paths.anchor.read_bytes()) == before[:2]
+    assert paths.identity.readlink() != before[2], "the new certificate is in place"
+
+
+@pytest.mark.usefixtures("agent")
+def test_a_first_enrolment_where_an_agent_works_is_refused(hub: Hub, paths: Paths) -> None:
+    with pytest.raises(NotReady, match="stop it first, and enrol again"):
+        enrol.enrol(paths, hub.wanted(), SystemClock())
+    assert not paths.memory.exists()
+    assert not paths.identity.exists()
 
 
 def test_the_very_same_answer_again_is_fine(hub: Hub, paths: Paths) -> None:
