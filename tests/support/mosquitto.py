@@ -168,7 +168,7 @@ class Peer:
         client_id: str,
         *,
         will: tuple[str, bytes] | None = None,
-        seconds: float = 10.0,
+        seconds: float = 60.0,
     ) -> None:
         self.messages: queue.Queue[tuple[str, bytes]] = queue.Queue()
         self.disconnected = threading.Event()

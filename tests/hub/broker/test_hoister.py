@@ -135,7 +135,7 @@ def test_a_broker_that_lost_its_memory_is_told_everything_again(
         database.unlink()
     broker.start()
     wait_until(
-        lambda: holds(broker, CANARY, b"ours"), seconds=20, what="our payload after the broker's death"
+        lambda: holds(broker, CANARY, b"ours"), what="our payload after the broker's death"
     )
 
 

@@ -259,7 +259,7 @@ def test_it_connects_again_after_the_broker_was_gone(broker: Broker, store: Sqli
         asked_at = now_ms()
         assert slot.observed_since >= asked_at
         broker.start()
-        wait_until(lambda: slot.connections == 2, seconds=20)
+        wait_until(lambda: slot.connections == 2)
         assert slot.problem == ""
         with broker.device("a") as device:
             send(device, "a", status())
@@ -273,7 +273,7 @@ def test_it_waits_for_a_broker_that_is_not_there_yet(tmp_path: Path, store: Sqli
     with running(broker, store, connected=False) as slot:
         wait_until(lambda: "refused" in slot.problem)
         with broker:
-            wait_until(lambda: slot.connections == 1, seconds=20)
+            wait_until(lambda: slot.connections == 1)
 
 
 def test_what_was_not_acknowledged_comes_again_and_is_marked_so(broker: Broker) -> None:

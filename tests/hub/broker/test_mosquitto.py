@@ -154,7 +154,7 @@ def local(folder: Path, **settings: Any) -> BrokerSettings:
     return BrokerSettings(folder / "broker", "acme", **{"host": "127.0.0.1", "device_port": 0, **settings})
 
 
-async def until(condition: Any, seconds: float = 10.0) -> None:
+async def until(condition: Any, seconds: float = 60.0) -> None:
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.01)
@@ -278,7 +278,7 @@ def test_a_queue_that_overflows_while_nobody_reads_it_is_told(tmp_path: Path) ->
 def test_an_evicted_device_loses_its_connection_and_nobody_else_does(broker: Broker) -> None:
     with broker.device("evict-a") as device, broker.device("evict-b") as other:
         evict(broker.authorities, "evict-a", port=broker.device_port, now=int(time.time()))
-        assert device.disconnected.wait(5)
+        assert device.disconnected.wait(60)
         assert other.publish(STATUS.format("evict-b"), b"x") in (0, 0x10)
         assert not other.disconnected.is_set()
 

@@ -101,4 +101,4 @@ def test_a_new_ca_is_taken_then_shown_and_old_sessions_stay(broker: Broker, tmp_
         for files in (both, late):
             wait_until(lambda files=files: is_refused(files.context(), broker.device_port), what="the lists")  # type: ignore[misc]
         evict(authorities, "old", port=broker.device_port, now=now)
-        assert stays.disconnected.wait(30)
+        assert stays.disconnected.wait(60)
