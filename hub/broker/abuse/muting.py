@@ -78,7 +78,7 @@ class Muting:
                     try:
                         await asyncio.to_thread(reload)
                         told = held
-                    except (OSError, SetupError) as error:
+                    except (OSError, SetupError, StoreBusy, StoreFull) as error:
                         _log.error("the broker's access list cannot be written", reason=str(error))
                         await self._wake.wait(RETRY_S)
                 else:

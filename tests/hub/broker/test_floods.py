@@ -16,7 +16,7 @@ from hub.broker.abuse.connections import ENOUGH, RESERVE, most_connections
 from hub.broker.abuse.floods import HOLD_S, LONGEST_S, MOST, SAMPLE, WINDOW_S, Floods, Holds
 from hub.broker.abuse.muting import Muting
 from hub.broker.arrivals import Uplink
-from hub.store import SqliteStore
+from hub.store import SqliteStore, StoreBusy
 from tests.support.mosquitto import FLEET, Broker
 from tests.support.uplinks import rows, topic
 
@@ -127,8 +127,15 @@ def test_a_muted_device_is_refused_what_it_sends_until_its_hold_ends(tmp_path: P
     assert [row["device_id"] for row in found] == ["shop-1", "shop-3"]
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        pytest.param(OSError(28, "No space left on device"), id="a full disk"),
+        pytest.param(StoreBusy("locked"), id="a database that does not say who was withdrawn"),
+    ],
+)
 def test_a_list_that_cannot_be_written_is_tried_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     monkeypatch.setattr(muting_module, "RETRY_S", 0.0)
     tries: list[list[str]] = []
@@ -141,7 +148,7 @@ def test_a_list_that_cannot_be_written_is_tried_again(
             def reload() -> None:
                 tries.append(muting.muted())
                 if len(tries) == 1:
-                    raise OSError(28, "No space left on device")
+                    raise error
                 loop.call_soon_threadsafe(written.set)
 
             muting.flooded(["shop-1"])
