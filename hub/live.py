@@ -55,7 +55,8 @@ class LiveController(Controller):
 
 
 async def _stream(request: AnyRequest, streams: Streams, after: int | None, about: Filter) -> Stream:
-    streams.admit()
+    who = request.state.caller.name
+    streams.admit(who)
     text = request.headers.get("last-event-id", "")
     if text and not (text.isascii() and text.isdigit() and len(text) < 19):
         raise Invalid("Last-Event-ID must be the number of an event.", rule="last_event_id")
@@ -66,7 +67,7 @@ async def _stream(request: AnyRequest, streams: Streams, after: int | None, abou
         begin = await asyncio.to_thread(streams.last)
     # A device's own stream ends by what is told of it.
     may = None if request.state.caller.role == "device" else request.state.still
-    return Stream(streams.follow(begin, about, may), media_type="text/event-stream", headers=_HEADERS)
+    return Stream(streams.follow(begin, about, may, who), media_type="text/event-stream", headers=_HEADERS)
 
 
 def _role_of(store: Store, device_id: str, itself: bool) -> str:

@@ -7,18 +7,22 @@ Signals (`summary`) have no id: they tell a state, and the next one of the same 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final
 
 import msgspec
 
 from hub import events
-from hub.errors import RequestError
+from hub.errors import RequestError, TooMany
 from hub.store import Row, Store
 
 BATCH: Final = 200
 PING_S: Final = 15.0
 MAX_STREAMS: Final = 256
+MAX_EACH: Final = 32
+"""Streams of one key, person or device: nobody may take all of them."""
+AGAIN_S: Final = 5
 
 
 class TooManyStreams(RequestError):  # noqa: N818  (named by outcome)
@@ -69,6 +73,7 @@ class Streams:
         self._closing = False
         self.open = 0
         """How many streams are open."""
+        self._of: Counter[str] = Counter()
 
     def start(self) -> None:
         """Bind to the running event loop."""
@@ -105,22 +110,41 @@ class Streams:
             row = tx.one("SELECT COALESCE(MAX(n), 0) AS n FROM events")
         return int(row["n"]) if row else 0
 
-    def admit(self) -> None:
-        """Raise `TooManyStreams` when no further one may open."""
+    def admit(self, who: str) -> None:
+        """Raise `TooManyStreams` when no further one may open, `TooMany` when `who` has enough of them."""
+        refusal = self._refusal(who)
+        if refusal is not None:
+            raise refusal
+
+    def _refusal(self, who: str) -> RequestError | None:
+        if self._of[who] >= MAX_EACH:
+            return TooMany(
+                f"{who} has {MAX_EACH} event streams open, which is as many as one caller may have; close one.",
+                rule="streams_each",
+                retry_after=AGAIN_S,
+            )
         if self.open >= MAX_STREAMS:
-            raise TooManyStreams(
+            return TooManyStreams(
                 f"{MAX_STREAMS} event streams are open, which is as many as this hub serves; close one.",
                 rule="streams",
             )
+        return None
 
     async def follow(
-        self, after: int, about: Filter, may: Callable[[], Awaitable[bool]] | None = None
+        self,
+        after: int,
+        about: Filter,
+        may: Callable[[], Awaitable[bool]] | None = None,
+        who: str = "",
     ) -> AsyncIterator[bytes]:
         """Yield SSE text from the entry after number `after` on, until the hub stops.
 
-        Whoever opened it is asked for by `may`, before what may have taken their right is told, and every `PING_S`.
+        `who` opened it, and is asked for by `may`, before what may have taken their right is told, and every `PING_S`.
         """
+        if self._refusal(who) is not None:
+            return  # many were admitted at once, before the first of them began
         self.open += 1
+        self._of[who] += 1
         told, clock = 0, asyncio.get_running_loop().time
         asked_at = clock()
         try:
@@ -148,6 +172,8 @@ class Streams:
                     yield b": still here\n\n"
         finally:
             self.open -= 1
+            self._of[who] -= 1
+            self._of += Counter()  # drops who has none any more
 
     def _after(self, n: int) -> list[Row]:
         with self._store.read() as tx:

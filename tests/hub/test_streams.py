@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from hub import events
 from hub.caller import Caller
+from hub.errors import TooMany
 from hub.events import Event
-from hub.streams import ENDS, MAX_STREAMS, Filter, Streams, TooManyStreams
+from hub.streams import ENDS, MAX_EACH, MAX_STREAMS, Filter, Streams, TooManyStreams
 from tests.hub.world import World
 
 CALLER = Caller("alice", "operator")
@@ -131,10 +132,32 @@ def test_every_stream_ends_when_the_hub_stops(bare: World) -> None:
 def test_more_streams_than_the_hub_serves_are_refused(bare: World) -> None:
     streams = Streams(bare.store)
     streams.open = MAX_STREAMS - 1
-    streams.admit()
+    streams.admit("alice")
     streams.open = MAX_STREAMS
     with pytest.raises(TooManyStreams):
-        streams.admit()
+        streams.admit("alice")
+
+
+def test_who_has_opened_many_is_refused_further_ones_and_nobody_else_is(bare: World) -> None:
+    """One viewer's key, or one device, once took every stream there is, and the Ops page of all others stood still."""
+
+    async def body(streams: Streams) -> None:
+        def opened() -> AsyncIterator[bytes]:
+            streams.admit("mallory")
+            return streams.follow(0, Filter(), who="mallory")
+
+        admitted = [opened() for _ in range(MAX_EACH + 1)]
+        began = [await anext(one, b"") for one in admitted]
+        assert [bool(text) for text in began] == [True] * MAX_EACH + [False], (
+            "all asked before the first began"
+        )
+        with pytest.raises(TooMany):
+            streams.admit("mallory")
+        streams.admit("alice")
+        await admitted[0].aclose()  # type: ignore[attr-defined]
+        streams.admit("mallory")
+
+    with_streams(bare, body)
 
 
 @pytest.mark.parametrize("header", ["x", "-1", "1.5", "9" * 40])
