@@ -15,6 +15,7 @@ import structlog
 
 from hub.broker.wire import LinkError
 from hub.errors import SetupError
+from hub.store import StoreBusy, StoreFull
 from hub.wake import Wake
 
 RETRY_S: Final = 1.0
@@ -51,13 +52,18 @@ class Doorkeeper:
         with self.wake.heard():
             while True:
                 self.wake.clear()
-                await asyncio.to_thread(self.look)
+                try:
+                    await asyncio.to_thread(self.look)
+                except (StoreBusy, StoreFull) as error:
+                    self.problem = "Which certificates were withdrawn cannot be read; the hub tries again."
+                    _log.error("withdrawn certificates cannot be read", reason=str(error))
                 await self.wake.wait(RETRY_S if self.problem else None)
 
     def look(self) -> None:
         """Put out whose certificate was withdrawn since the last look."""
         newest = self._last()
         if newest == self._done:
+            self.problem = ""
             return
         try:
             self._reload()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
+from hub.broker import doorkeeper as doorkeeping
 from hub.broker.config import BrokerSettings
 from hub.broker.credentials import Credentials
 from hub.broker.doorkeeper import Doorkeeper
@@ -20,6 +22,7 @@ from hub.errors import SetupError
 from hub.identity.building import DAY
 from hub.identity.ca import open_authorities
 from hub.identity.revocation import revocation_list, serial_of
+from hub.store import StoreBusy
 from tests.support.mosquitto import Broker, Peer
 from tests.support.tls import is_refused
 
@@ -123,6 +126,29 @@ def test_a_list_that_cannot_be_written_is_told_and_tried_again() -> None:
         assert not evicted
     doorkeeper.look()
     assert (evicted, doorkeeper.problem) == (["shop-1"], "")
+
+
+def test_a_database_that_is_busy_for_a_moment_does_not_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doorkeeping, "RETRY_S", 0.0)
+    answers: list[int | Exception] = [0, StoreBusy("locked"), 1]
+
+    def last() -> int:
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def main() -> None:
+        loop, out = asyncio.get_running_loop(), asyncio.Event()
+        doorkeeper = Doorkeeper(
+            last, lambda _n: ["shop-1"], lambda: None, lambda _id: loop.call_soon_threadsafe(out.set)
+        )
+        task = asyncio.create_task(doorkeeper.run())
+        async with asyncio.timeout(60):
+            await out.wait()
+        task.cancel()
+
+    asyncio.run(main())
 
 
 def test_a_list_is_valid_as_long_as_its_ca(tmp_path: Path) -> None:
