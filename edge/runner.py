@@ -68,6 +68,7 @@ class Runner:
         self._connected_at: float | None = None
         self._last_reason = ""
         self._stop = False
+        self._stays = True
 
     def run(self) -> Ending:
         """Run until SIGTERM or SIGINT, or until a command asks for a new start."""
@@ -85,6 +86,7 @@ class Runner:
     def once(self) -> Ending:
         """Run until everything retained was heard, acted on and receipted; then say when it wakes next."""
         ending: Ending = "done"
+        self._stays = False
         with self._signals():
             self._agent.start()
             quiet_since = time.monotonic()
@@ -196,10 +198,14 @@ class Runner:
         self._renewal.refused(self._agent, reason, busy=self._child.busy)
 
     def _connect_anew(self) -> None:
-        """Go over to the credentials that are in place now; over HTTPS they are used as they are."""
-        if self._connected_at is None:
+        """Go over to the credentials that are in place now; over HTTPS they are used as they are.
+
+        `once` ends the connection that it has with its word of when it wakes, and uses them then.
+        """
+        if self._connect_at is not None:
+            log.info(RENEWED)
             self._connect_at = time.monotonic()
-        elif self._link.way == "mqtt":
+        elif self._link.way == "mqtt" and self._stays:
             # In good order: the device is back in a moment, and nobody needs its last will.
             self._link.close()
             self._lost(RENEWED)
