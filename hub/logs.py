@@ -58,14 +58,22 @@ def configure(*, terminal: bool | None = None) -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    if not on_terminal:
-        processors.append(structlog.processors.format_exc_info)
+    processors.append(_harmless if on_terminal else structlog.processors.format_exc_info)
     structlog.configure(
         processors=[*processors, renderer],
         logger_factory=_Loggers(sys.stderr),
         cache_logger_on_first_use=False,
     )
     _adopt_standard_logging()
+
+
+def _harmless(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Spell out what a terminal would obey: the path of a request is any stranger's text."""
+    return {key: _spelled(value) if isinstance(value, str) else value for key, value in event.items()}
+
+
+def _spelled(text: str) -> str:
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
 
 
 def _adopt_standard_logging() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -124,3 +125,16 @@ def test_a_fault_is_logged_with_its_place_and_without_the_values_of_variables(
     structlog.reset_defaults()
     assert "out of order" in file.getvalue() and "in fail" in file.getvalue()
     assert "fhkey_secret" not in file.getvalue()
+
+
+def test_nothing_that_a_stranger_sent_moves_a_terminals_cursor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`GET /%1b[2J` once cleared the screen of whoever watched the hub."""
+    file = io.StringIO()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", file)
+        configure(terminal=True)
+    structlog.get_logger("hub.http").info("request \x1b[2J", path="/\x1b[2J\r\x9b1A\u202ebücher")
+    structlog.reset_defaults()
+    ours = re.sub(r"\x1b\[\d*m", "", file.getvalue())
+    assert ours.rstrip("\n").isprintable()
+    assert r"path=/\x1b[2J\r\x9b1A\u202ebücher" in ours
