@@ -35,6 +35,8 @@ from hub.times import rfc3339
 MOST: Final = 20
 """Sessions of one person at a time."""
 STEP_MS: Final = 60_000
+KEPT_MS: Final = 86_400_000
+"""How long the hash of its ID token outlasts a session: most providers' tokens are good for less than a day."""
 
 
 class Lives(msgspec.Struct, frozen=True):
@@ -91,7 +93,7 @@ class Sessions:
             "expires_at": now + self._lives.life,
         }
         with self._store.write() as tx:
-            tx.execute("DELETE FROM sessions WHERE expires_at <= :now", {"now": now})
+            tx.execute("DELETE FROM sessions WHERE expires_at <= :before", {"before": now - KEPT_MS})
             if tx.one("SELECT 1 FROM sessions WHERE login_sha256 = :login", {"login": row["login"]}):
                 raise Unauthorised("This login was used before; begin again.", rule="login_used")
             recognise(tx, who.person, who.role, request_id, now)

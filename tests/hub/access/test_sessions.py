@@ -96,6 +96,17 @@ def test_logging_out_by_a_script_ends_the_session_and_says_where_it_ends_at_the_
     assert ended["body"] == {"session": opened["body"]["session"], "of": opened["actor"]}
 
 
+def test_an_id_token_that_outlives_its_session_opens_nothing_either(browser: Browser, issuer: Issuer) -> None:
+    began = browser.world.now // 1000
+    said = {"exp": began + 86_400, "groups": "fleet-admins"}
+    browser.log_in(**said)
+    token = issuer.token(began, nonce=browser.asked["nonce"], **said)
+    browser.world.now += 9 * 3_600_000
+    Browser(browser.world, issuer).log_in(sub="eve")
+    refused = browser.request("GET", "/devices", {"Authorization": f"Bearer {token}"})
+    assert (refused.status_code, refused.json()["rule"]) == (401, "oidc_session")
+
+
 def test_logging_out_by_the_page_sends_the_form_to_the_provider(ada: Browser) -> None:
     page = ada.request("GET", "/logout")
     assert "Ada Lovelace" in page.text
