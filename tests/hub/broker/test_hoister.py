@@ -134,9 +134,7 @@ def test_a_broker_that_lost_its_memory_is_told_everything_again(
     for database in (broker.settings.folder / "data").iterdir():
         database.unlink()
     broker.start()
-    wait_until(
-        lambda: holds(broker, CANARY, b"ours"), what="our payload after the broker's death"
-    )
+    wait_until(lambda: holds(broker, CANARY, b"ours"), what="our payload after the broker's death")
 
 
 def test_after_a_restart_only_what_differs_is_published(
