@@ -149,7 +149,7 @@ def test_an_agent_that_never_connects_takes_its_release_back_with_it(device: Dev
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("device", [4.0], indirect=True)
+@pytest.mark.parametrize("device", [15.0], indirect=True)
 def test_a_new_agent_outlasts_a_hub_that_is_away_through_its_whole_trial_and_tells_later(
     device: Device,
 ) -> None:
