@@ -167,7 +167,7 @@ def load_settings(root: Path, environ: Mapping[str, str] = os.environ) -> Settin
     except FileNotFoundError:
         chosen = Settings()
     except (OSError, ValueError, RecursionError, msgspec.MsgspecError) as error:
-        raise NotReady(f"{path} cannot be used: {error}") from None
+        raise NotReady(f"{path} cannot be used ({error}); mend it, or take it away") from None
     names = {field.name: field.type for field in msgspec.structs.fields(Settings)}
     for variable, text in environ.items():
         name = variable.removeprefix(ENV_PREFIX).lower()
@@ -176,7 +176,7 @@ def load_settings(root: Path, environ: Mapping[str, str] = os.environ) -> Settin
         try:
             value = msgspec.convert(text, names[name], strict=False)
         except msgspec.ValidationError as error:
-            raise NotReady(f"{variable}={text} cannot be used: {error}") from None
+            raise NotReady(f"{variable}={text} cannot be used ({error}); mend it, or unset it") from None
         chosen = msgspec.structs.replace(chosen, **{name: value})
     return chosen
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -26,19 +27,23 @@ _ENROL: Final = "Run flaghoist-edge enrol with a new token; the key, role and se
 
 def settings(paths: Paths) -> list[Finding]:
     """Whether the files that people write can be used."""
-    findings = []
-    for check, load in (
-        ("settings", config.load_settings),
-        ("variables", config.load_variables),
-    ):
-        try:
-            load(paths.root)
-            findings.append(passed(check, "can be used"))
-        except NotReady as error:
-            findings.append(
-                failed(check, str(error), "Mend that file; the agent reads it at its next start.")
-            )
-    return findings
+    return [_settings(paths), _usable("variables", lambda: config.load_variables(paths.root))]
+
+
+def _settings(paths: Paths) -> Finding:
+    found = _usable("settings", lambda: config.load_settings(paths.root))
+    if found.level == "pass" and clock.zones(zone := config.load_settings(paths.root).zone) is None:
+        remedy = "Mend zone in agent.json; until then no maintenance window is ever open here."
+        return warned("settings", f"this device knows no time zone {zone!r}", remedy)
+    return found
+
+
+def _usable(check: str, load: Callable[[], object]) -> Finding:
+    try:
+        load()
+    except NotReady as error:
+        return failed(check, str(error), "Mend that file; the agent reads it at its next start.")
+    return passed(check, "can be used")
 
 
 def enrolled(paths: Paths, device: Device | None, problem: str) -> list[Finding]:

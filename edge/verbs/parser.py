@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from pathlib import Path
 
 from edge.config import DEFAULT_HOOKS, DEFAULT_STATE
@@ -64,10 +65,10 @@ def build_own() -> argparse.ArgumentParser:
 
 
 def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0.1 <= seconds <= 86_400:
-        raise ValueError(text)
-    return seconds
+    with contextlib.suppress(ValueError):
+        if 0.1 <= (seconds := float(text)) <= 86_400:
+            return seconds
+    raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds; give one from 0.1 to 86400")
 
 
 def _json(parser: argparse.ArgumentParser) -> None:

@@ -26,6 +26,14 @@ def test_usage_is_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert "usage: flaghoist-edge" in said and "update" not in said
 
 
+@pytest.mark.parametrize("text", ["0", "-1", "nan", "soon", "1e9"])
+def test_a_time_that_is_none_is_named_with_its_bounds(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["diagnose", "--watch", text])
+    assert caught.value.code == 2
+    assert f"{text!r} is no number of seconds; give one from 0.1 to 86400" in capsys.readouterr().err
+
+
 def test_enrolling_without_a_token_is_a_wrong_command_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -87,7 +95,7 @@ def test_a_setting_that_is_wrong_is_named(
     tmp_path: Path, text: str, environment: dict[str, str], named: str
 ) -> None:
     (tmp_path / "agent.json").write_text(text)
-    with pytest.raises(NotReady, match=named):
+    with pytest.raises(NotReady, match=f"{named}.*; mend it, or (take it away|unset it)$"):
         config.load_settings(tmp_path, environment)
 
 

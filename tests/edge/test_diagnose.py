@@ -100,6 +100,13 @@ BAD = build(8, {"files/fail-activate": b""})
 FAULTS: list[tuple[str, str, str, Callable[[Patient], Any], str]] = [
     ("permissions", "permissions", "warn", lambda p: p.paths.root.chmod(0o755), "mode 755"),
     ("settings", "settings", "fail", lambda p: (p.paths.root / "agent.json").write_text("{"), "agent.json"),
+    (
+        "a zone of nowhere",
+        "settings",
+        "warn",
+        lambda p: (p.paths.root / "agent.json").write_text('{"zone": "Mars/Base"}'),
+        "no time zone 'Mars/Base'",
+    ),
     ("variables", "variables", "fail", lambda p: (p.paths.root / "device.env").write_text("x"), "line 1"),
     ("old certificate", "certificate", "fail", lambda p: p.certify(NOW // 1000 - 20 * YEAR), "expired on"),
     ("future certificate", "certificate", "fail", lambda p: p.certify(NOW // 1000 + 20 * YEAR), "valid from"),
