@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import base64
 import hmac
-import os
-import shutil
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
 
@@ -17,10 +14,11 @@ import pytest
 from joserfc.jwk import RSAKey
 
 from tests.e2e.fleet import Fleet, until
-from tests.e2e.oidc.provider import AUDIENCE, CLIENT, PROGRAM, RealProvider, Visitor, installed
+from tests.e2e.oidc.provider import AUDIENCE, CLIENT, PACKAGE, PROGRAM, RealProvider, Visitor
 from tests.hub.access.issuer import part, signed
+from tests.support import npm
 
-pytestmark = pytest.mark.heavy
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(600)]
 
 
 class Site:
@@ -54,12 +52,10 @@ class Site:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    if shutil.which("npm") is None:
-        pytest.skip("npm is not installed")
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    packages = npm.installed("oidc-provider", PACKAGE)
     fleet = Fleet(tmp_path_factory.mktemp("hub"))
     folder = tmp_path_factory.mktemp("provider")
-    provider = RealProvider(folder, installed(cache), f"http://127.0.0.1:{fleet.http_port}")
+    provider = RealProvider(folder, packages, f"http://127.0.0.1:{fleet.http_port}")
     secret = folder / "secret"
     secret.write_text(provider.secret)
     secret.chmod(0o600)

@@ -11,8 +11,6 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.support.ports import held_port
 
 FLOWS = Path(__file__).parents[2] / "dashboards" / "node-red" / "flows.json"
@@ -23,25 +21,6 @@ SETTINGS = """module.exports = {{
     logging: {{ console: {{ level: "info" }} }},
 }};
 """
-
-
-def installed(cache: Path) -> Path:
-    """Return the folder whose `node_modules` hold Node-RED and its dashboard; npm fills it once."""
-    folder = cache / "flaghoist" / "node-red"
-    folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / "done").exists():
-        (folder / "package.json").write_text('{"private": true}')
-        done = subprocess.run(
-            ["npm", "install", "--no-audit", "--no-fund", "--prefix", folder, *PACKAGES],
-            capture_output=True,
-            text=True,
-            timeout=400,
-            check=False,
-        )
-        if done.returncode:
-            pytest.skip(f"npm cannot install Node-RED here: {done.stderr.strip().splitlines()[-1]}")
-        (folder / "done").touch()
-    return folder
 
 
 class NodeRed:

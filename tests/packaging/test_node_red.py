@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +14,8 @@ from hub.broker.credentials import service_credentials
 from hub.identity.ca import open_authorities
 from tests.e2e.conftest import fleet as fleet
 from tests.e2e.fleet import Fleet, until
-from tests.packaging.board import FLOWS, NodeRed, Page, installed
+from tests.packaging.board import FLOWS, PACKAGES, NodeRed, Page
+from tests.support import npm
 from topics.channels import BY_NAME, Principal
 
 NODES = json.loads(FLOWS.read_text())
@@ -66,10 +65,7 @@ def test_addresses_and_paths_come_from_the_environment_that_the_guide_names() ->
 
 @pytest.fixture
 def board(fleet: Fleet, tmp_path: Path) -> Iterator[NodeRed]:
-    for program in ("npm", "node"):
-        if shutil.which(program) is None:
-            pytest.skip(f"{program} is missing (apt install nodejs npm)")
-    packages = installed(Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")))
+    packages = npm.installed("node-red", *PACKAGES)
     files = service_credentials(
         fleet.data / "services",
         open_authorities(fleet.data / "ca", fleet.name, now=int(time.time())).service,

@@ -14,7 +14,6 @@ from typing import Any, Final
 from urllib.parse import urljoin
 
 import httpx2
-import pytest
 from joserfc.jwk import RSAKey
 
 from tests.e2e.fleet import until
@@ -29,25 +28,6 @@ PEOPLE: Final = {
     "eve": {"name": "Eve", "groups": ["staff"]},
     PROGRAM: {"groups": ["fleet-viewers"]},
 }
-
-
-def installed(cache: Path) -> Path:
-    """Return the folder whose `node_modules` hold the provider; npm fills it once."""
-    folder = cache / "flaghoist" / "oidc-provider"
-    folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / "done").exists():
-        (folder / "package.json").write_text('{"private": true}')
-        done = subprocess.run(
-            ["npm", "install", "--no-audit", "--no-fund", "--prefix", folder, PACKAGE],
-            capture_output=True,
-            text=True,
-            timeout=400,
-            check=False,
-        )
-        if done.returncode:
-            pytest.skip(f"npm cannot install {PACKAGE} here: {done.stderr.strip().splitlines()[-1]}")
-        (folder / "done").touch()
-    return folder
 
 
 class RealProvider:
