@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import msgspec
 from litestar.enums import ScopeType
+from litestar.exceptions import ClientException
 from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from nacl.secret import SecretBox
@@ -183,7 +184,8 @@ async def _body(receive: Receive) -> bytes:
     while True:
         message = await receive()
         if message["type"] != "http.request":
-            return found
+            # Half a request is none: it would be carried out, and its key refused to the whole one.
+            raise ClientException("The connection ended before the body did.")
         found += message.get("body", b"")
         if len(found) > LIMIT:
             raise TooLarge(f"With an Idempotency-Key a body may have {LIMIT} bytes.", rule="idempotency_body")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from typing import Any
 
 import pytest
+import structlog
 
 from hub.idempotency import KEPT_MS, LIMIT, PATIENCE_MS, Answers, identify
+from tests.hub.served import served
 from tests.hub.world import World
+from tests.support.mosquitto import wait_until
 
 TOKEN = {"role": "kiosk", "segment": "canary"}
 
@@ -212,3 +216,24 @@ def test_the_database_alone_opens_no_answer(world: World) -> None:
     assert secret.encode() not in row["answer"] and "k-1" not in row["id"]
     key = identify("Bearer other", "k-1", ())
     assert row["id"] != key.id and row["asks"] != key.asks
+
+
+def test_a_request_that_breaks_off_is_not_carried_out_and_leaves_its_key_to_the_whole_one(
+    world: World,
+) -> None:
+    """A rollback whose body never came was carried out without its reason, and the one that came again refused."""
+    release = world.publish(1)
+    world.promote(release, "canary")
+    path, body = f"/releases/{release}/pause", b'{"reason": "the till is dark"}'
+    head = f"POST {path} HTTP/1.1\r\nHost: hub\r\nAuthorization: {world.client.headers['authorization']}\r\n"
+    head += f"Idempotency-Key: k-1\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    with structlog.testing.capture_logs() as lines, served(world.client.app) as port:
+        with socket.create_connection(("127.0.0.1", port)) as half:
+            half.sendall(head.encode())
+        ended = wait_until(lambda: [line for line in lines if line["event"] == "request"])
+    assert [line["status"] for line in ended] == [400]
+    assert world.client.get(f"/releases/{release}").json()["state"] == "rolling"
+    whole = world.client.post(
+        path, content=body, headers={"Idempotency-Key": "k-1", "Content-Type": "application/json"}
+    )
+    assert (whole.status_code, whole.json()["state"]) == (200, "paused")
