@@ -43,7 +43,7 @@ def test_devices_renew_in_time_and_after_their_certificates_end_and_are_connecte
     fleet: Fleet,
 ) -> None:
     aged, asleep, revoked = (
-        fleet.enrol(name, "canary", transport="mqtt", backoff_cap_seconds=1.0)
+        fleet.enrol(name, "canary", transport="mqtt", backoff_cap_seconds=1.0, retry_base_seconds=0.1)
         for name in ("aged", "asleep", "revoked")
     )
     given = {agent.device_id: held(agent.state) for agent in (aged, asleep, revoked)}
