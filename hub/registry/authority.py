@@ -119,14 +119,15 @@ class AuthorityRenewal:
         self._authorities.change(
             rotation.after(self._authorities.generations, taken, now // 1000), now // 1000
         )
+        # Before the broker and every device are told, which takes a while: it has happened, whatever comes between.
+        with self._store.write() as tx:
+            append(tx, Event(kind=_KINDS[taken], body=self._body()), caller, now)
         if taken == "switch":
             self._reload()
         if taken == "retire":
             # Mosquitto takes up a CA at a reload, and gives none up.
             self._restart()
         self._tell()
-        with self._store.write() as tx:
-            append(tx, Event(kind=_KINDS[taken], body=self._body()), caller, now)
         _log.info("device CA", step=taken)
 
     def _tell(self) -> None:

@@ -7,12 +7,14 @@ from typing import Any
 import pytest
 from cryptography import x509
 
+from hub.errors import SetupError
 from hub.identity import reading, rotation
 from hub.identity.ca import Generations, open_authorities
 from hub.identity.rotation import ANNOUNCE_LEFT, DAY, SWITCH_LEFT, TOKENS, Standing
+from hub.registry.authority import AuthorityRenewal
 from tests.hub.test_certificates import ask, opened
 from tests.hub.test_registry import answer_of
-from tests.hub.world import World
+from tests.hub.world import ADMIN, World
 from tests.topics import kit
 
 NOW = 1_000_000_000
@@ -141,6 +143,21 @@ def test_a_step_that_was_broken_off_is_finished(world: World) -> None:
     world.authority_renewal.look()
     assert world.broker_told == ["reload"]
     assert world.desired("a").cas == [one.sha256 for one in world.authorities.trusted]
+
+
+def test_a_step_that_the_broker_could_not_be_told_of_stands_in_the_audit(world: World) -> None:
+    def refuse() -> None:
+        raise SetupError("revoked.pem cannot be written")
+
+    world.device("a")
+    parts = (world.store, world.authorities, world.registry)
+    renewal = AuthorityRenewal(*parts, refuse, refuse, lambda: world.now)
+    with pytest.raises(SetupError):
+        renewal.order("announce", ADMIN, leave_behind=False)
+    assert world.events().count("ca.announced") == 1
+    world.authority_renewal.look()
+    assert world.events().count("ca.announced") == 1
+    assert world.broker_told == ["reload"]
 
 
 def test_the_generations_outlive_a_restart_of_the_hub(world: World, tmp_path: Any) -> None:
