@@ -79,14 +79,6 @@ class Machine:
                 self._news.wait(left)
             return found
 
-    def line(self, start: str, seconds: float) -> str:
-        """Wait for a line that begins with `start`, and return it. Raises `SilentError`."""
-        return self.wait(
-            f"a line {start!r}",
-            lambda lines: next((line for line in lines if line.startswith(start)), None),
-            seconds,
-        )
-
     def cut(self) -> None:
         """Cut the power: the emulator is killed, whatever the machine was at."""
         self.process.kill()
