@@ -31,8 +31,8 @@ READS: Final = 64
 """Packets read before other events get their turn."""
 
 _ALERTS: Final = {
-    "CERTIFICATE_REVOKED": "the broker says that this device's certificate was revoked; if it is to come back, an "
-    "operator deletes the device at the hub, and it enrols again",
+    "CERTIFICATE_REVOKED": "the broker says that this device's certificate was revoked; enrol again with a new token "
+    "(a device that was revoked has to be deleted at the hub first)",
     "CERTIFICATE_EXPIRED": "the broker says that this device's certificate has expired; check both clocks, or enrol "
     "again",
     # OpenSSL's word for a certificate that is not valid yet, among others.

@@ -6,15 +6,18 @@ be reached; 5 not trusted; 130 ended from the keyboard.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from edge.config import Paths
 from edge.errors import EdgeError, NotReady
 from edge.selfupdate import launcher
 from edge.verbs import parser
+
+_OF_THE_DISK: Final = (errno.EROFS, errno.EIO, errno.ENOSPC, errno.EDQUOT)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -41,7 +44,8 @@ def main(argv: list[str] | None = None) -> int:
         return error.exit_code
     except OSError as error:
         where = f" {error.filename}" if error.filename else ""
-        print(f"flaghoist-edge: the system refused{where}: {error.strerror or error}", file=sys.stderr)
+        out = "; flaghoist-edge diagnose says how the disk is" if error.errno in _OF_THE_DISK else ""
+        print(f"flaghoist-edge: the system refused{where}: {error.strerror or error}{out}", file=sys.stderr)
         return NotReady.exit_code
     except UnicodeError:
         print("flaghoist-edge: an argument is not text; give names and paths in UTF-8", file=sys.stderr)

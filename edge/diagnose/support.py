@@ -46,7 +46,7 @@ _SAY_NO: Final = (OSError, NotReady)
 def write(paths: Paths, findings: Sequence[Finding], file: Path) -> list[str]:
     """Write the archive, readable by its owner alone, and return the names in it.
 
-    Raises `Refused` when the file is there already, and `OSError`.
+    Raises `Refused` when the file is there already, and `NotReady` when it cannot be written.
     """
     if file.exists():
         raise Refused(f"{file} is there already; name another file")
@@ -59,7 +59,10 @@ def write(paths: Paths, findings: Sequence[Finding], file: Path) -> list[str]:
             member.size, member.mode, member.mtime = len(clean), 0o600, int(time.time())
             tar.addfile(member, io.BytesIO(clean))
             names.append(name)
-    disk.replace(file, gzip.compress(packed.getvalue()))
+    try:
+        disk.replace(file, gzip.compress(packed.getvalue()))
+    except OSError as error:
+        raise NotReady(f"{file} cannot be written ({error.strerror}); name a file elsewhere") from None
     return names
 
 

@@ -127,23 +127,31 @@ def test_the_update_process_ends_when_its_parent_is_another(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "fault",
+    ("fault", "way_out"),
     [
-        PermissionError(13, "Permission denied", "/x/state"),
-        IsADirectoryError(21, "Is a directory", "/x/lock"),
+        pytest.param(PermissionError(13, "Permission denied", "/x/state"), "", id="permission"),
+        pytest.param(IsADirectoryError(21, "Is a directory", "/x/lock"), "", id="a folder"),
+        pytest.param(
+            OSError(30, "Read-only file system", "/x/lock"),
+            "; flaghoist-edge diagnose says how the disk is",
+            id="a disk that takes no writes",
+        ),
     ],
 )
 def test_whatever_the_system_refuses_is_one_sentence(
-    fault: OSError, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    fault: OSError,
+    way_out: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     def refuse(*_: object) -> None:
         raise fault
 
     monkeypatch.setattr(status, "gather", refuse)
     assert main(["status", "--state", str(tmp_path)]) == 3
-    assert (
-        capsys.readouterr().err == f"flaghoist-edge: the system refused {fault.filename}: {fault.strerror}\n"
-    )
+    said = f"flaghoist-edge: the system refused {fault.filename}: {fault.strerror}{way_out}\n"
+    assert capsys.readouterr().err == said
 
 
 def test_an_argument_that_is_no_text_is_one_sentence(tmp_path: Path) -> None:

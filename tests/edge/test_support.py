@@ -97,6 +97,18 @@ def test_the_archive_holds_none_of_the_devices_secrets(
     assert {name for name in after if after[name] != before.get(name)} <= {"hook.log"}
 
 
+def test_an_archive_that_cannot_be_written_is_named_with_the_way_out(
+    patient: Patient, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "none" / "a.tar.gz"
+    assert ask(patient, "--bundle", str(file)) == 3
+    said = capsys.readouterr().err
+    assert (
+        said
+        == f"flaghoist-edge: {file} cannot be written (No such file or directory); name a file elsewhere\n"
+    )
+
+
 def test_the_archive_is_its_owners_and_overwrites_nothing(
     patient: Patient, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
