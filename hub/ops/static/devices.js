@@ -32,6 +32,7 @@ export function devicesView(context) {
   const cells = h("div", { class: "card cells" }, h("p", { class: "empty" }, "Loading…"));
   const list = h("section", { class: "card", "aria-label": "Devices that match" });
   let inventory = null;
+  let asked = 0;
   const places = new Map();
   let canvases = [];
 
@@ -76,8 +77,12 @@ export function devicesView(context) {
   };
   const draw = () => canvases.forEach((each) => each.draw());
   const load = async () => {
+    const mine = ++asked;
     try {
-      inventory = await Inventory.load(api, state, abort.signal);
+      const found = await Inventory.load(api, state, abort.signal);
+      // A slow answer to a former choice of role or segment.
+      if (mine !== asked) return;
+      inventory = found;
       show();
     } catch (error) {
       if (error.name !== "AbortError" && !inventory) put(cells, h("p", { class: "error" }, error.message));

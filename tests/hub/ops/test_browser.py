@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import time
 from pathlib import Path
@@ -264,6 +265,22 @@ def test_devices_are_found_by_condition_and_by_a_part_of_their_id(acme: Stage, o
     page.select_option("#pick-condition", "")
     page.fill("#search", "early-1")
     page.wait_for_selector("#device-count:has-text('4 devices of 60')")
+
+
+def test_a_slow_answer_to_a_former_choice_changes_nothing(acme: Stage, open_page: Open) -> None:
+    page = open_page(acme, "devices")
+    page.wait_for_selector("#device-count:has-text('60 devices of 60')")
+    held: list[Any] = []
+    asked = re.compile(r"fleet/grid\?.*segment=early")
+    page.route(asked, lambda route: held.append(route))
+    with page.expect_request(asked):
+        page.select_option("#pick-segment", "early")
+    page.select_option("#pick-segment", "canary")
+    page.wait_for_selector("#device-count:has-text('6 devices of 6')")
+    with page.expect_response(asked):
+        held[0].continue_()
+    page.evaluate("new Promise((resolve) => setTimeout(resolve, 200))")
+    assert page.inner_text("#device-count") == "6 devices of 6"
 
 
 def test_an_order_to_a_device_is_confirmed_with_a_reason(acme: Stage, open_page: Open) -> None:
