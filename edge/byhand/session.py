@@ -95,7 +95,12 @@ class Session:
         update = self.state.update
         if update is None or update.state != "committed":
             reason = f"{update.state.replace('_', ' ')}: {update.reason}" if update else "gone"
-            raise Refused(f"{release.id} {reason}; {self.state.running_id or 'nothing'} runs")
+            raise Refused(f"{release.id} {reason}; {self._left()}")
+
+    def _left(self) -> str:
+        if self.state.safe_mode:
+            return "the device is in safe mode; end it with flaghoist-edge leave-safe-mode, or bring another release"
+        return f"{self.state.running_id or 'nothing'} runs"
 
 
 @contextlib.contextmanager

@@ -247,7 +247,10 @@ class Updater(Standing):
         if update.lasting:
             changed = state.with_failed(changed, update.release.id)
         failures = changed.failures + 1
-        changed = records.changed(changed, update=update, failures=failures, service=failure.reason)
+        # In safe mode too the release was started again: the minimal stack has to be left anew.
+        changed = records.changed(
+            changed, update=update, failures=failures, service=failure.reason, safe_mode_applied=False
+        )
         if not changed.safe_mode and (failures >= self._tools.settings.safe_mode_after or not failure.ok):
             wall = self._tools.clock.wall() // 1000
             changed = safemode.entered_by_itself(changed, update.reason, self._memory.boot, wall)

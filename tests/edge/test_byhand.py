@@ -413,6 +413,20 @@ def test_a_stick_brings_a_device_out_of_safe_mode(bench: Bench, tmp_path: Path) 
     assert (bench.state.safe_mode, bench.state.running_id) == ("", build(11).id)
 
 
+def test_a_stick_that_brings_a_bad_release_in_safe_mode_leaves_the_minimal_stack(
+    bench: Bench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The rollback starts the release before, which safe mode had stopped."""
+    bench.offer(build(7))
+    for sequence in (8, 9, 10):
+        bench.offer(build(sequence, {"files/fail-activate": b""}))
+    stay, bad = bench.state.safe_mode, build(11, {"files/fail-activate": b""})
+    assert bench.order("install", flag(tmp_path / "a.flag", bad)) == 1
+    assert "the device is in safe mode; end it with flaghoist-edge leave-safe-mode" in capsys.readouterr().err
+    assert bench.calls()[-2:] == [f"rollback {bad.id} {build(7).id}", f"safe-mode {build(7).id}"]
+    assert (bench.state.safe_mode, bench.state.safe_mode_applied) == (stay, True)
+
+
 # The rule by itself
 
 OWN = Facts(device_id=DEVICE, role="kiosk", segment="early", hardware="rpi4", agent_version="1.0")
