@@ -41,5 +41,6 @@ class Connection:
         return self._heard.issuperset(topics)
 
     def may_still_say(self, topic: str, now: float) -> bool:
-        """Whether what is retained on a topic may be on its way: nothing came on it for less than `PATIENCE`."""
-        return self.online and topic not in self._heard and now < self._since + PATIENCE
+        """Whether what is retained on a topic may still come: nothing did on this connection or the last, and none
+        stands, or has for less than `PATIENCE`."""
+        return topic not in self._heard and (not self.online or now < self._since + PATIENCE)

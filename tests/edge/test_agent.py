@@ -376,13 +376,14 @@ def test_an_order_that_comes_before_what_it_is_about_waits_for_it(box: Box, paus
 
 def test_what_is_retained_is_waited_for_once_in_a_connection_and_not_for_long() -> None:
     connection = Connection()
-    assert not connection.may_still_say("offers", 5.0)
+    assert connection.may_still_say("offers", 5.0)
     connection.begin(10.0)
     assert connection.may_still_say("offers", 10.0 + PATIENCE - 1)
     assert not connection.may_still_say("offers", 10.0 + PATIENCE)
     connection.hear("offers")
     assert not connection.may_still_say("offers", 11.0)
     connection.end()
+    assert not connection.may_still_say("offers", 12.0)
     connection.begin(20.0)
     assert connection.may_still_say("offers", 21.0)
 
