@@ -41,6 +41,8 @@ _ALERTS: Final = {
 }
 """What TLS alerts of the broker mean here."""
 
+_UNSPECIFIED: Final = 0x80
+
 log = logging.getLogger("flaghoist")
 
 
@@ -273,7 +275,9 @@ class MqttLink:
 
     def _on_disconnect(self, client: Any, _data: Any, _flags: Any, code: Any, _props: Any) -> None:
         if client is self._client:
-            self._lost(_words(self._trouble) or str(code))
+            # paho's name for a connection that ended without a word is "Unspecified error".
+            ended = "the broker ended the connection" if code == _UNSPECIFIED else str(code)
+            self._lost(_words(self._trouble) or ended)
 
     def _on_log(self, _client: Any, _data: Any, level: int, text: str) -> None:
         # With TLS 1.3 a refused certificate is told at the first read, and paho tells that only here.

@@ -70,7 +70,7 @@ class FakeBroker:
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self.listener.getsockname()[1]
         self.asks_for = self.aliases = 0
-        self.is_dead = False
+        self.is_dead = self.hangs_up = False
         self.got: Queue[object] = Queue()
         self.thread = threading.Thread(target=self.serve)
 
@@ -97,6 +97,9 @@ class FakeBroker:
                     packet, size = mqtt5.read(memoryview(received))
                     received = received[size:]
                     self.got.put(packet)
+                    if self.hangs_up:
+                        client.unwrap()
+                        return
                     if not self.is_dead:
                         client.sendall(self.answer(packet))
 
@@ -186,6 +189,14 @@ def test_a_device_with_heartbeats_pings_nobody(device: Device, broker: FakeBroke
     broker.next(mqtt5.PingReqPacket)
     device.read()
     assert device.link.deadline == 5 * HEARTBEAT + 2 * KEEPALIVE
+
+
+def test_a_broker_that_hangs_up_is_told_in_words(device: Device, broker: FakeBroker) -> None:
+    """As when another machine connects with a copy of this device's identity."""
+    device.connect()
+    broker.hangs_up = True
+    device.heartbeat(HEARTBEAT)
+    assert device.event() == Disconnected("the broker ended the connection")
 
 
 @pytest.mark.parametrize("beats", [pytest.param(True, id="heartbeat"), pytest.param(False, id="ping")])
