@@ -9,7 +9,6 @@ import pytest
 
 from edge.selfupdate import choice, launcher
 from edge.selfupdate.choice import Choice
-from edge.storage.ledger import ENDED
 from tests.edge.world import Source, build, tree
 from tests.kills.device import ENVIRONMENT, SHARED, Copy, Master, Task, offered
 from tests.kills.record import Record, sent
@@ -39,7 +38,7 @@ def broken_off(copy: Copy, nursery: Nursery, place: Place, error: str, patch: py
         if copy.state.running_id == NEW.id:
             return
         # Its next try, or the restart as the other build.
-        copy.pass_time(lambda: copy.agent.restart_wanted or copy.state.update.state in ENDED)  # type: ignore[union-attr]
+        copy.pass_time(lambda: copy.agent.restart_wanted or copy.state.update.state == TASK.state)  # type: ignore[union-attr]
 
 
 def settled(copy: Copy) -> None:
