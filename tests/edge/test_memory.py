@@ -27,27 +27,24 @@ def test_the_connected_agent_stays_below_31_mib(rig: Rig) -> None:
     stop(process)
 
 
-def switches(pid: int) -> int:
+def sleeps(pid: int) -> int:
+    """How often a process gave the processor away by itself: what a busy machine takes from it is none of its doing."""
     text = Path(f"/proc/{pid}/status").read_text()
-    return sum(int(count) for count in re.findall(r"ctxt_switches:\s+(\d+)", text))
+    return int(re.search(r"^voluntary_ctxt_switches:\s+(\d+)", text, re.MULTILINE)[1])  # type: ignore[index]
 
 
 @pytest.mark.heavy
 def test_an_idle_agent_sleeps(rig: Rig) -> None:
-    """No polling: while nothing happens, nothing wakes it."""
+    """No polling: two seconds come in which nothing wakes it, as soon as all that was on its way has arrived."""
     process = rig.run()
     rig.hoist(DESIRED_TOPIC, rig.box.desired)
     rig.hoist(MANIFEST_TOPIC, rig.box.manifest(None))
     wait_until(lambda: rig.status().trusted_manifest)
-    quiet = [switches(process.pid)]
 
-    def settled() -> bool:
-        time.sleep(0.3)
-        quiet.append(switches(process.pid))
-        return quiet[-1] == quiet[-2]
+    def nothing_wakes_it() -> bool:
+        before = sleeps(process.pid)
+        time.sleep(2)
+        return sleeps(process.pid) == before
 
-    wait_until(settled)
-    before = switches(process.pid)
-    time.sleep(1.5)
-    assert switches(process.pid) - before <= 1
+    wait_until(nothing_wakes_it)
     stop(process)
