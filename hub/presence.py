@@ -28,5 +28,5 @@ CASE
 END
 """
 IN_SAFE_MODE: Final = """
-devices.safe_mode = 'on' OR devices.quarantine_rule = 'safe_mode' OR COALESCE(device_latest.safe_mode, 0) = 1
+(devices.safe_mode = 'on' OR devices.quarantine_rule = 'safe_mode' OR COALESCE(device_latest.safe_mode, 0) = 1)
 """
