@@ -14,6 +14,24 @@ export const FINDINGS = [
   "certificates_expiring",
 ];
 
+/** A table that may be wider than the screen, of heads and of rows of cells. */
+function table(heads, rows) {
+  return h(
+    "div",
+    { class: "wide" },
+    h(
+      "table",
+      {},
+      h("thead", {}, h("tr", {}, heads)),
+      h(
+        "tbody",
+        {},
+        rows.map((cells) => h("tr", {}, cells)),
+      ),
+    ),
+  );
+}
+
 /** Counts by role, segment and site. */
 export function groups(rows) {
   return h(
@@ -21,47 +39,25 @@ export function groups(rows) {
     { class: "card", "aria-labelledby": "groups-title" },
     h("h2", { id: "groups-title" }, "By role, segment and site"),
     rows.length
-      ? h(
-          "div",
-          { class: "wide" },
-          h(
-            "table",
-            {},
-            h(
-              "thead",
-              {},
+      ? table(
+          [
+            ...["Role", "Segment", "Site"].map((name) => h("th", { scope: "col" }, name)),
+            ...["devices", ...FINDINGS].map((name) =>
+              h("th", { scope: "col", class: "number" }, title(name)),
+            ),
+          ],
+          rows.map((row) => [
+            h("td", {}, row.role),
+            h("td", {}, row.segment),
+            h("td", {}, row.site || "–"),
+            ...["devices", ...FINDINGS].map((name) =>
               h(
-                "tr",
-                {},
-                ["Role", "Segment", "Site"].map((name) => h("th", { scope: "col" }, name)),
-                ["devices", ...FINDINGS].map((name) =>
-                  h("th", { scope: "col", class: "number" }, title(name)),
-                ),
+                "td",
+                { class: row[name] && name !== "devices" ? "number found" : "number" },
+                number(row[name]),
               ),
             ),
-            h(
-              "tbody",
-              {},
-              rows.map((row) =>
-                h(
-                  "tr",
-                  {},
-                  h("td", {}, row.role),
-                  h("td", {}, row.segment),
-                  h("td", {}, row.site || "–"),
-                  ["devices", ...FINDINGS].map((name) =>
-                    h(
-                      "td",
-                      {
-                        class: row[name] && name !== "devices" ? "number found" : "number",
-                      },
-                      number(row[name]),
-                    ),
-                  ),
-                ),
-              ),
-            ),
-          ),
+          ]),
         )
       : h("p", { class: "empty" }, "No devices."),
   );
@@ -74,41 +70,19 @@ export function devices({ items, more }) {
     { class: "card", "aria-labelledby": "found-title" },
     h("h2", { id: "found-title" }, "Devices with findings"),
     items.length
-      ? h(
-          "div",
-          { class: "wide" },
-          h(
-            "table",
-            {},
-            h(
-              "thead",
-              {},
-              h(
-                "tr",
-                {},
-                ["Device", "Role", "Segment", "Agent", "Findings"].map((name) =>
-                  h("th", { scope: "col" }, name),
-                ),
-              ),
-            ),
-            h(
-              "tbody",
-              {},
-              items
-                .slice(0, 100)
-                .map((row) =>
-                  h(
-                    "tr",
-                    {},
-                    h("td", {}, h("a", { href: `#/devices/${id(row.device_id)}` }, row.device_id)),
-                    h("td", {}, row.role),
-                    h("td", {}, row.segment),
-                    h("td", {}, row.agent || "–"),
-                    h("td", {}, row.findings.map(words).join(", ")),
-                  ),
-                ),
-            ),
+      ? table(
+          ["Device", "Role", "Segment", "Agent", "Findings"].map((name) =>
+            h("th", { scope: "col" }, name),
           ),
+          items
+            .slice(0, 100)
+            .map((row) => [
+              h("td", {}, h("a", { href: `#/devices/${id(row.device_id)}` }, row.device_id)),
+              h("td", {}, row.role),
+              h("td", {}, row.segment),
+              h("td", {}, row.agent || "–"),
+              h("td", {}, row.findings.map(words).join(", ")),
+            ]),
         )
       : h("p", { class: "empty good" }, "None."),
     items.length + more > 100 &&
